@@ -59,6 +59,8 @@ class Account:
     base_url: str
     settings: Mapping[str, Any]
     credentials: Mapping[str, str] = field(repr=False)
+    remote_account: str = ""
+    """The account's own id at the gateway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,8 @@ class RefundGateway(Protocol):
 
     name: str
 
-    def traits(self, account: Account) -> GatewayTraits:
-        """How this gateway behaves for this account."""
+    def traits(self, settings: Mapping[str, Any]) -> GatewayTraits:
+        """How this gateway behaves for an account with these settings."""
         ...
 
     def authorize(self, account: Account) -> Mapping[str, str]:

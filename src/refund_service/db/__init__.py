@@ -1,0 +1,1 @@
+"""PostgreSQL: connecting, the write set, migrations, and the embedded server."""

@@ -1,0 +1,123 @@
+"""One engine per process, and the few ways in which a verb may talk to the database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Executable, RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from refund_service.db.errors import Deadlock, translate
+from refund_service.db.writeset import marked
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseOptions:
+    """How to reach PostgreSQL and how long to wait for it."""
+
+    url: str
+    pool_size: int = 10
+    pool_overflow: int = 10
+    pool_timeout: float = 5.0
+    lock_timeout_ms: int = 1500
+    statement_timeout_ms: int = 15_000
+    pgbouncer: bool = False
+    """Behind a pooler in transaction mode, statements are not prepared under a name."""
+    application_name: str = "refund-service"
+
+
+class Database:
+    """A pool of connections in autocommit: one statement is one transaction.
+
+    ``rows`` and ``row`` read, ``write`` runs one write set. A connection is held for one round
+    trip and never while Python thinks. ``transaction`` is for the few verbs that need several
+    statements, which say why.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def connect(cls, options: DatabaseOptions) -> Database:
+        """A pool for ``options``; nothing is connected before the first statement."""
+        return cls(make_engine(options))
+
+    async def rows(self, statement: Executable, /, **binds: Any) -> Sequence[RowMapping]:
+        """Every row that ``statement`` returns."""
+        return await self._run(statement, binds)
+
+    async def row(self, statement: Executable, /, **binds: Any) -> RowMapping | None:
+        """The first row that ``statement`` returns, or ``None``."""
+        found = await self._run(statement, binds)
+        return found[0] if found else None
+
+    async def value(self, statement: Executable, /, **binds: Any) -> Any:
+        """The first column of the first row, or ``None``."""
+        found = await self.row(statement, **binds)
+        return next(iter(found.values())) if found else None
+
+    async def write(self, statement: Executable, /, **binds: Any) -> RowMapping:
+        """Run a write set (``db/writeset.py``): all of it, or nothing and an error that says which guard."""
+        try:
+            return (await self._run(statement, binds))[0]
+        except Deadlock:
+            return (await self._run(statement, binds))[0]
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """One transaction over several statements."""
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execution_options(isolation_level="READ COMMITTED")
+                async with connection.begin():
+                    yield connection
+        except Exception as error:
+            raise translate(error) from error
+
+    async def close(self) -> None:
+        """Give every connection back to PostgreSQL."""
+        await self._engine.dispose()
+
+    async def _run(self, statement: Executable, binds: dict[str, Any]) -> Sequence[RowMapping]:
+        try:
+            async with self._engine.connect() as connection:
+                result = await connection.execute(statement, marked(binds))
+                return result.mappings().all() if result.returns_rows else []
+        except Exception as error:
+            told = translate(error)
+            if told is error:
+                raise
+            raise told from error
+
+
+def make_engine(options: DatabaseOptions) -> AsyncEngine:
+    """The engine behind a ``Database``."""
+    connect_args: dict[str, Any] = {
+        "timeout": 5,
+        "server_settings": {
+            "application_name": options.application_name,
+            "timezone": "UTC",
+            "lock_timeout": str(options.lock_timeout_ms),
+            "statement_timeout": str(options.statement_timeout_ms),
+            "idle_in_transaction_session_timeout": "15000",
+            "jit": "off",
+            # An acknowledgement means the commit is on disk, whatever the server's default.
+            "synchronous_commit": "on",
+        },
+    }
+    if options.pgbouncer:
+        connect_args |= {"statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}
+        connect_args["server_settings"] = {"application_name": options.application_name}
+    return create_async_engine(
+        options.url,
+        isolation_level="AUTOCOMMIT",
+        pool_size=options.pool_size,
+        max_overflow=options.pool_overflow,
+        pool_timeout=options.pool_timeout,
+        pool_use_lifo=True,
+        connect_args=connect_args,
+        query_cache_size=500,
+    )

@@ -1,0 +1,102 @@
+"""What the database refuses, in our words. ``translate`` is the only reader of SQLSTATEs."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from refund_service.errors import Conflict, RefundServiceError, Unavailable
+
+WRITE_REFUSED: Final = "RF001"
+"""Raised by ``write_refused(guard)``: everything in the statement rolls back."""
+
+
+class WriteRefused(Exception):
+    """A guard of a write set did not hold. The verb reads again and says why."""
+
+    def __init__(self, guard: str) -> None:
+        super().__init__(guard)
+        self.guard = guard
+
+
+class Duplicate(Exception):
+    """A unique value is taken. The verb reads again and says by what."""
+
+    def __init__(self, constraint: str) -> None:
+        super().__init__(constraint)
+        self.constraint = constraint
+
+
+class Deadlock(Exception):
+    """Two writes waited for each other; this one was rolled back and may be tried again."""
+
+
+class Busy(Unavailable):
+    code = "busy"
+    title = "Others are changing the same thing"
+    help = "Nothing was done. Send the same request again after Retry-After seconds."
+
+
+class IdempotencyKeyInUse(Conflict):
+    code = "idempotency-key-in-use"
+    title = "A request with this key is still running"
+    help = "Send the same request again after Retry-After seconds: it answers what the first one did."
+    retryable = True
+    retry_after = 1
+
+
+class DatabaseUnavailable(Unavailable):
+    code = "database-unavailable"
+    title = "The database is away"
+    help = "Nothing was acknowledged. Send the same request with the same Idempotency-Key again."
+
+
+class InvariantBroken(RefundServiceError):
+    """A CHECK said no where a guard should have: our mistake, never the caller's."""
+
+    code = "internal-error"
+    status = 500
+    title = "Something went wrong here"
+    help = "Nothing was done. Tell the operator the request id."
+
+
+_AWAY: Final = ("08", "53", "57")
+"""SQLSTATE classes: connection, resources, operator intervention."""
+
+
+def translate(error: Exception) -> Exception:
+    """The error that a caller of ``db/`` meets in place of the driver's."""
+    if isinstance(error, PoolTimeout):
+        return Busy("Every database connection is taken.")
+    if isinstance(error, (OSError, TimeoutError)):
+        return DatabaseUnavailable("The database does not answer.")
+    if not isinstance(error, DBAPIError):
+        return error
+    cause = getattr(error.orig, "__cause__", None) or error.orig
+    state = getattr(cause, "sqlstate", None) or getattr(error.orig, "sqlstate", None) or ""
+    match state:
+        case "RF001":
+            return WriteRefused(getattr(cause, "message", str(cause)))
+        case "23505":
+            return Duplicate(getattr(cause, "constraint_name", None) or "")
+        case "55P03":
+            # What was waited for stands in the error's context, and nowhere else.
+            waited_for = re.search(r'in relation "(\w+)"', getattr(cause, "context", None) or "")
+            if waited_for and waited_for[1] == "idempotency_keys":
+                return IdempotencyKeyInUse("The first request with this key has not been answered yet.")
+            return Busy("The row is being changed by others.")
+        case "40P01":
+            return Deadlock()
+        case "57014":
+            return Busy("The statement took too long and was stopped.")
+        case "23514" | "23503" | "23502":
+            return InvariantBroken(f"The database refused the write ({state}).")
+        case _ if state[:2] in _AWAY or error.connection_invalidated:
+            return DatabaseUnavailable("The database is not to be reached.")
+    # asyncpg raises its own interface errors, without a state, when a connection has gone.
+    if not state:
+        return DatabaseUnavailable("The connection to the database was lost.")
+    return error

@@ -1,0 +1,117 @@
+"""The feed of events, oldest first, in an order in which nothing appears behind a place already given out.
+
+Only what lies below the oldest transaction still running is served: a transaction that commits
+late has a number at or above it. Events of an earlier epoch are of a database before a restore
+and long committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Integer,
+    RowMapping,
+    Select,
+    Text,
+    Uuid,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+    tuple_,
+)
+
+from refund_service.db.columns import XID8
+from refund_service.db.engine import Database
+from refund_service.db.writeset import P
+from refund_service.events.tables import events, feed_epochs
+
+
+def _feed() -> Select[Any]:
+    oldest_running = func.pg_snapshot_xmin(func.pg_current_snapshot())
+    place = tuple_(events.c.epoch, events.c.xid, events.c.id)
+    # bigint holds every transaction number that will ever be reached; xid8 has no cast from it.
+    since = tuple_(P("epoch", Integer), cast(cast(P("xid", BigInteger), Text), XID8), P("id", Uuid))
+    return (
+        select(
+            events.c.id,
+            events.c.epoch,
+            cast(cast(events.c.xid, Text), BigInteger).label("xid"),
+            events.c.type,
+            events.c.resource,
+            events.c.resource_id,
+            events.c.sequence,
+            events.c.data,
+            events.c.caused_by,
+            events.c.occurred_at,
+        )
+        .where(
+            events.c.merchant_id == P("merchant_id"),
+            place > since,
+            or_(events.c.epoch < func.feed_epoch(), events.c.xid < oldest_running),
+        )
+        .order_by(events.c.epoch, events.c.xid, events.c.id)
+        .limit(P("limit", Integer))
+    )
+
+
+_FEED: Final = _feed()
+
+BEGINNING: Final = (0, 0, UUID(int=0))
+"""The place before the first event."""
+
+Place = tuple[int, int, UUID]
+
+
+async def read_feed(db: Database, merchant_id: UUID, *, since: Place, limit: int) -> Sequence[RowMapping]:
+    """Up to ``limit`` events behind ``since``, oldest first."""
+    epoch, xid, id_ = since
+    return await db.rows(_FEED, merchant_id=merchant_id, epoch=epoch, xid=xid, id=id_, limit=limit)
+
+
+_ONE: Final = select(events).where(events.c.merchant_id == P("merchant_id"), events.c.id == P("event_id"))
+
+
+async def get_event(db: Database, merchant_id: UUID, event_id: UUID) -> RowMapping | None:
+    """One event, or ``None``."""
+    return await db.row(_ONE, merchant_id=merchant_id, event_id=event_id)
+
+
+_RESOURCE: Final = (
+    select(events)
+    .where(events.c.merchant_id == P("merchant_id"), events.c.resource_id == P("resource_id"))
+    .order_by(events.c.sequence)
+)
+
+
+async def events_of(db: Database, merchant_id: UUID, resource_id: UUID) -> Sequence[RowMapping]:
+    """Every event of one resource, in its own order."""
+    return await db.rows(_RESOURCE, merchant_id=merchant_id, resource_id=resource_id)
+
+
+_BEGIN_EPOCH: Final = feed_epochs.insert().from_select(
+    ["epoch", "system_identifier", "began_at"],
+    select(
+        func.feed_epoch() + 1,
+        literal_column("system_identifier::text"),
+        func.now(),
+    )
+    .select_from(func.pg_control_system().alias("here"))
+    .where(
+        literal_column("system_identifier::text")
+        != select(feed_epochs.c.system_identifier)
+        .order_by(feed_epochs.c.epoch.desc())
+        .limit(1)
+        .scalar_subquery()
+    ),
+)
+
+
+async def begin_epoch(db: Database) -> None:
+    """Where this data has moved to another server, open a new epoch: its transaction numbers start anew."""
+    await db.rows(_BEGIN_EPOCH)

@@ -1,0 +1,37 @@
+"""Promises to do something after the commit, and the workers that keep them."""
+
+from __future__ import annotations
+
+from sqlalchemy import Column, Index, Integer, Table, Text, Uuid
+
+from refund_service.db.columns import metadata, moment, text
+
+# The operator's own, not a merchant's: ``lane`` is what takes turns (a gateway account), and a
+# job is taken by moving ``run_at`` to the end of the lease, so one column says what is due.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("merchant_id", Uuid, nullable=False),
+    Column("lane", Uuid, nullable=False),
+    Column("subject_id", Uuid, nullable=False),
+    moment("run_at"),
+    Column("lease", Uuid),
+    Column("tries", Integer, nullable=False),
+    text("last_error", nullable=True),
+    Index(None, "lane", "run_at"),
+    Index(None, "subject_id"),
+)
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("worker_id", Uuid, primary_key=True),
+    text("host"),
+    Column("pid", Integer, nullable=False),
+    moment("started_at"),
+    moment("seen_at"),
+    Column("running", Integer, nullable=False),
+)

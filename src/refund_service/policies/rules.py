@@ -1,0 +1,43 @@
+"""A merchant's policy as data. Unknown members are refused; nothing in it can run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from refund_service.money import EXPONENTS, LARGEST_AMOUNT
+
+LargestAmount = Annotated[int, Field(strict=True, ge=1, le=LARGEST_AMOUNT)]
+
+
+class Rules(BaseModel):
+    """What a refund must keep to. ``null`` means without that limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_age_days: Annotated[int, Field(strict=True, ge=0, le=36_500)] | None = Field(
+        default=365, description="Whole days since the capture, after which nothing is given back."
+    )
+    max_amount: dict[str, LargestAmount] | None = Field(
+        default=None,
+        description="The largest single refund per currency, in minor units. A currency that is not named has no limit.",
+        examples=[{"EUR": 50_000}],
+    )
+    reasons: list[str] | None = Field(
+        default=None,
+        max_length=100,
+        description="The reasons that are accepted, by code. `null` accepts every active one.",
+        examples=[["damaged", "not_received"]],
+    )
+
+    @model_validator(mode="after")
+    def _currencies_exist(self) -> Self:
+        unknown = sorted(set(self.max_amount or {}) - EXPONENTS.keys())
+        if unknown:
+            raise ValueError(f"no such currency: {', '.join(unknown)}")
+        return self
+
+
+BUILT_IN: Final = Rules()
+"""The policy of a merchant that has published none: version 0."""

@@ -1,0 +1,261 @@
+"""Write down what came of a call to the gateway: status, hold, attempt, history, event and job at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Boolean, DateTime, Delete, Integer, Select, Text, Update, func, or_, update
+from sqlalchemy import case as sql_case
+
+from refund_service import ids
+from refund_service.db.engine import Database
+from refund_service.db.writeset import P, WriteSet
+from refund_service.events.record import event_values
+from refund_service.gateways.answers import BankReference
+from refund_service.jobs.lease import Job, done, lease_binds, put_back, renewed
+from refund_service.payments.tables import payments
+from refund_service.refunds.case import Case
+from refund_service.refunds.states import HOLDING, RefundEvent, hold_change, move, refunded_change
+from refund_service.refunds.submit import WORKER, told
+from refund_service.refunds.tables import AttemptState, attempts, gateway_calls, refund_transitions, refunds
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call to the gateway, for whoever asks later what was said."""
+
+    kind: str
+    result: str
+    detail: str
+    called_at: datetime
+    answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a worker concludes about a refund; ``None`` leaves things as they are."""
+
+    event: RefundEvent | None = None
+    attempt_state: AttemptState | None = None
+    ambiguous: bool = False
+    look_ups: int = 0
+    """By how many the attempt's count rises."""
+    missed: bool | None = None
+    """A look-up that answered "not there" counts a miss; one that found it clears them."""
+    refusal: tuple[str, str] | None = None
+    """A refusal that came after a doubt: kept until the look-ups agree."""
+    gateway_refund_id: str | None = None
+    bank_reference: BankReference | None = None
+    failure: tuple[str, str] | None = None
+    attention: str | None = None
+    due_in: timedelta | None = None
+    wait: timedelta | None = None
+    """When the job is due again; ``None`` where it is done."""
+    job_error: str | None = None
+    call: Call | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+    """What the event tells besides."""
+
+
+def _record(lease: Update | Delete) -> Select[Any]:
+    write = WriteSet("refunds.record")
+    write.guard("lease", lease)
+    moved, tells = P("moved", Boolean), P("tells", Boolean)
+    calls_person = P("attention", Text).is_not(None)
+    refund = write.guard(
+        "refund",
+        update(refunds)
+        .where(
+            refunds.c.merchant_id == P("merchant_id"),
+            refunds.c.id == P("refund_id"),
+            refunds.c.status == P("from_status"),
+            refunds.c.generation == P("generation"),
+        )
+        .values(
+            status=P("to_status"),
+            version=refunds.c.version + sql_case((tells, 1), else_=0),
+            gateway_refund_id=func.coalesce(P("gateway_refund_id", Text), refunds.c.gateway_refund_id),
+            bank_reference_type=func.coalesce(P("bank_type", Text), refunds.c.bank_reference_type),
+            bank_reference_value=func.coalesce(P("bank_value", Text), refunds.c.bank_reference_value),
+            bank_reference_status=func.coalesce(P("bank_status", Text), refunds.c.bank_reference_status),
+            failure_code=sql_case((moved, P("failure_code", Text)), else_=refunds.c.failure_code),
+            failure_gateway_code=sql_case(
+                (moved, P("failure_gateway_code", Text)), else_=refunds.c.failure_gateway_code
+            ),
+            attention=sql_case(
+                (calls_person, P("attention", Text)), (moved, None), else_=refunds.c.attention
+            ),
+            attention_since=sql_case(
+                (calls_person, func.coalesce(refunds.c.attention_since, P("now", DateTime(timezone=True)))),
+                (moved, None),
+                else_=refunds.c.attention_since,
+            ),
+            due_at=P("due_at"),
+            finished_at=P("finished_at"),
+            updated_at=P("now"),
+        ),
+        refunds.c.version,
+    )
+    touched = P("payment_touched", Boolean)
+    held = payments.c.held + P("held_change", BigInteger)
+    refunded = payments.c.refunded + P("refunded_change", BigInteger)
+    write.guard(
+        "payment",
+        # What the gateway tells is recorded always; what exceeds the capture shows as excess.
+        update(payments)
+        .where(payments.c.merchant_id == P("merchant_id"), payments.c.id == P("payment_id"), touched)
+        .values(
+            held=held,
+            refunded=refunded,
+            excess=func.greatest(
+                payments.c.excess, held + refunded + payments.c.disputed - payments.c.captured
+            ),
+            version=payments.c.version + 1,
+            updated_at=P("now"),
+        ),
+        times=sql_case((touched, 1), else_=0),
+    )
+    tried = P("attempt_touched", Boolean)
+    missed = P("missed", Boolean)
+    write.guard(
+        "attempt",
+        update(attempts)
+        .where(
+            attempts.c.merchant_id == P("merchant_id"),
+            attempts.c.refund_id == P("refund_id"),
+            attempts.c.generation == P("generation"),
+            tried,
+        )
+        .values(
+            state=func.coalesce(P("attempt_state", Text), attempts.c.state),
+            ambiguous=or_(attempts.c.ambiguous, P("ambiguous", Boolean)),
+            look_ups=attempts.c.look_ups + P("look_ups", Integer),
+            misses=sql_case((missed.is_(None), attempts.c.misses), (missed, attempts.c.misses + 1), else_=0),
+            first_missed_at=sql_case(
+                (missed.is_(None), attempts.c.first_missed_at),
+                (missed, func.coalesce(attempts.c.first_missed_at, func.db_now())),
+                else_=None,
+            ),
+            refusal_code=func.coalesce(P("refusal_code", Text), attempts.c.refusal_code),
+            refusal_gateway_code=func.coalesce(
+                P("refusal_gateway_code", Text), attempts.c.refusal_gateway_code
+            ),
+        ),
+        times=sql_case((tried, 1), else_=0),
+    )
+    write.insert(
+        "call",
+        gateway_calls,
+        {
+            "merchant_id": P("merchant_id"),
+            "id": P("call_id"),
+            "refund_id": P("refund_id"),
+            "generation": P("generation"),
+            "kind": P("call_kind"),
+            "result": P("call_result"),
+            "detail": P("call_detail"),
+            "called_at": P("called_at"),
+            "answered_at": P("answered_at"),
+        },
+        when=P("call_kind", Text).is_not(None),
+    )
+    write.insert(
+        "transition",
+        refund_transitions,
+        {
+            "merchant_id": P("merchant_id"),
+            "refund_id": P("refund_id"),
+            "version": refund.c.version,
+            "event": P("event"),
+            "from_status": P("from_status"),
+            "to_status": P("to_status"),
+            "actor": P("actor"),
+            "at": P("now"),
+        },
+        when=moved,
+    )
+    write.insert("told", *event_values("told", sequence=refund.c.version), when=tells)
+    return write.done(version=refund.c.version)
+
+
+_AND_END: Final = _record(done())
+_AND_WAIT: Final = _record(put_back())
+_AND_GO_ON: Final = _record(renewed())
+
+
+async def record(
+    db: Database,
+    job: Job,
+    case: Case,
+    said: Conclusion,
+    *,
+    now: datetime,
+    goes_on: bool = False,
+) -> None:
+    """Write the conclusion.
+
+    With ``goes_on`` the worker keeps its lease, because its next step follows at once.
+    ``case.status`` and its generation are what the refund must still be. Raises
+    ``WriteRefused("lease")`` where the worker came too late and ``WriteRefused("refund")`` where
+    someone else has settled it: either way nothing is changed.
+    """
+    status = move(case.status, said.event) if said.event else case.status
+    amount = case.amount.minor
+    held, refunded = hold_change(case.status, status, amount), refunded_change(case.status, status, amount)
+    calls_person = said.attention is not None and said.attention != case.attention
+    tells = said.event is not None or calls_person
+    bank, call = said.bank_reference, said.call
+    binds: dict[str, Any] = {
+        **lease_binds(job),
+        "merchant_id": case.merchant_id,
+        "refund_id": case.refund_id,
+        "payment_id": case.payment_id,
+        "generation": case.generation,
+        "from_status": case.status,
+        "to_status": status,
+        "moved": said.event is not None,
+        "tells": tells,
+        "event": said.event,
+        "gateway_refund_id": said.gateway_refund_id,
+        "bank_type": bank.type if bank else None,
+        "bank_value": bank.value if bank else None,
+        "bank_status": bank.status if bank else None,
+        "failure_code": said.failure[0] if said.failure else None,
+        "failure_gateway_code": said.failure[1] if said.failure else None,
+        "attention": said.attention,
+        "due_at": now + said.due_in if said.due_in is not None else None,
+        "finished_at": None if status in HOLDING else now,
+        "payment_touched": bool(held or refunded),
+        "held_change": held,
+        "refunded_change": refunded,
+        "attempt_touched": case.attempt is not None or said.attempt_state is not None,
+        "attempt_state": said.attempt_state,
+        "ambiguous": said.ambiguous,
+        "look_ups": said.look_ups,
+        "missed": said.missed,
+        "refusal_code": said.refusal[0] if said.refusal else None,
+        "refusal_gateway_code": said.refusal[1] if said.refusal else None,
+        "call_id": ids.new_id(),
+        "call_kind": call.kind if call else None,
+        "call_result": call.result if call else None,
+        "call_detail": call.detail if call else None,
+        "called_at": call.called_at if call else None,
+        "answered_at": call.answered_at if call else None,
+        "actor": WORKER,
+        "now": now,
+        "told_id": ids.new_id(),
+        "told_type": f"refund.{status}" if said.event else "refund.needs_attention",
+        "told_resource": "refund",
+        "told_resource_id": case.refund_id,
+        "told_data": told(case, status, attention=said.attention, **said.more),
+    }
+    if goes_on:
+        statement = _AND_GO_ON
+    elif said.wait is None:
+        statement = _AND_END
+    else:
+        statement = _AND_WAIT
+        binds |= {"wait": said.wait, "job_error": said.job_error}
+    await db.write(statement, **binds)
