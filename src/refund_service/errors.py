@@ -23,7 +23,12 @@ class RefundServiceError(Exception):
     """Seconds; sent as ``Retry-After``."""
 
     def __init__(
-        self, detail: str, *, links: dict[str, str] | None = None, retry_after: int | None = None, **facts: Any
+        self,
+        detail: str,
+        *,
+        links: dict[str, str] | None = None,
+        retry_after: int | None = None,
+        **facts: Any,
     ) -> None:
         super().__init__(detail)
         self.detail = detail

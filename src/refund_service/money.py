@@ -88,10 +88,7 @@ class Money:
         spare = abs(self.minor) - sum(whole for whole, _ in shares)
         by_loss = sorted(range(len(weights)), key=lambda i: (-shares[i][1], i))
         lucky = set(by_loss[:spare])
-        return [
-            Money(sign * (whole + (i in lucky)), self.currency)
-            for i, (whole, _) in enumerate(shares)
-        ]
+        return [Money(sign * (whole + (i in lucky)), self.currency) for i, (whole, _) in enumerate(shares)]
 
 
 def decimal_of(minor: int, currency: str) -> str:

@@ -1,0 +1,1 @@
+"""The HTTP edge: everything that knows of headers, statuses and JSON lives in here."""

@@ -1,0 +1,220 @@
+"""What every route is given: the house it works in, who calls, and under which idempotency key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, cast
+
+from fastapi import Depends, Header, Security
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from refund_service import clock
+from refund_service.api.idempotency import fingerprint, read_key, require_key
+from refund_service.api.problems import MEDIA_TYPE, Problem
+from refund_service.api.rate_limit import RateLimiter
+from refund_service.api.refusals import EdgeError, Forbidden, Unauthorized
+from refund_service.api.visit import visit_of
+from refund_service.db.engine import Database
+from refund_service.idempotency.keys import Claim
+from refund_service.merchants.keys import KeyCabinet, Principal
+from refund_service.merchants.roles import Scope
+from refund_service.refunds.wait import Waiters
+
+_ACTOR: Final = re.compile(r"[!-~]{1,255}")
+LONGEST_WAIT: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """What the process shares: put together in ``app.py``, found at ``app.state.house``."""
+
+    db: Database
+    cabinet: KeyCabinet
+    limiter: RateLimiter
+    cursor_secret: bytes
+    waiters: Waiters
+    wake_worker: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The key that calls, and the person it acts for."""
+
+    principal: Principal
+    actor: str
+
+
+class ActorInvalid(EdgeError):
+    code = "actor-invalid"
+    status = 400
+    title = "The header Refund-Actor is not usable"
+    help = "Send it once, with 1 to 255 visible ASCII characters: an id of your own, not a name or e-mail."
+
+
+async def authenticate(request: Request) -> None:
+    """Who calls, whether the key's limit allows it, and for whom; before anything else is read."""
+    house = cast("House", request.app.state.house)
+    headers = request.headers.getlist("authorization")
+    at = clock.seconds()
+    principal = await house.cabinet.authenticate(headers[0], at=at) if len(headers) == 1 else None
+    if principal is None:
+        raise Unauthorized("The request carries no API key of this service, or a revoked one.")
+    visit = visit_of(request.scope)
+    visit.merchant_id, visit.key_id = str(principal.merchant_id), str(principal.key_id)
+    allowance = house.limiter.take(str(principal.key_id), now=at)
+    visit.headers |= allowance.headers()
+    if not allowance.allowed:
+        raise allowance.refusal()
+    visit.actor = _actor(request, principal)
+    request.state.caller = Caller(principal, visit.actor)
+
+
+def _actor(request: Request, principal: Principal) -> str:
+    told = request.headers.getlist("refund-actor")
+    if not told:
+        return principal.subject
+    if Scope.ACT_AS not in principal.scopes:
+        raise Forbidden.without(Scope.ACT_AS)
+    if len(told) > 1 or not _ACTOR.fullmatch(told[0]):
+        raise ActorInvalid("Refund-Actor is not 1 to 255 visible ASCII characters.")
+    return told[0]
+
+
+_bearer = HTTPBearer(
+    scheme_name="ApiKey",
+    description="`rk_test_…` or `rk_live_…`; `refund-service keys create` makes one.",
+    auto_error=False,
+)
+
+
+def needs(scope: Scope) -> Any:
+    """The caller, who must hold ``scope``: ``caller: Annotated[Caller, needs(Scope.REFUNDS_READ)]``."""
+
+    def caller(
+        request: Request,
+        _key: Annotated[object, Security(_bearer)],
+        _actor: Annotated[
+            str | None,
+            Header(
+                alias="Refund-Actor", description="The person the key acts for; needs the scope `act_as`."
+            ),
+        ] = None,
+    ) -> Caller:
+        found = cast("Caller", request.state.caller)
+        if scope not in found.principal.scopes:
+            raise Forbidden.without(scope)
+        return found
+
+    caller.__name__ = f"caller_with_{scope.name.lower()}"
+    return Security(caller, scopes=[scope.value])
+
+
+def needs_any_key() -> Any:
+    """The caller, whatever its key may do."""
+
+    def any_caller(request: Request, _key: Annotated[object, Security(_bearer)]) -> Caller:
+        return cast("Caller", request.state.caller)
+
+    return Security(any_caller)
+
+
+def _house(request: Request) -> House:
+    return cast("House", request.app.state.house)
+
+
+InHouse = Annotated[House, Depends(_house)]
+
+KeyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="The same for each repetition of one request: it acts once, for ever.",
+        examples=["3f0c6d0a-order-1001-refund-1"],
+    ),
+]
+"""For the OpenAPI document only; ``claim_of`` reads the header as it came."""
+
+
+def claim_of(request: Request) -> Claim | None:
+    """What the request is to be remembered by, where it sent a key."""
+    key = read_key(request.scope["headers"])
+    return None if key is None else _claim(request, key)
+
+
+def required_claim(request: Request, *, reference: str | None, kind: str) -> Claim:
+    """The same where a key is needed; the body's own ``reference`` may stand in for it.
+
+    Raises ``IdempotencyKeyMissing`` where neither is there.
+    """
+    if reference is not None and read_key(request.scope["headers"]) is None:
+        # A space, which no header's key can hold, keeps the two kinds of key apart.
+        return _claim(request, f"{kind} {reference}")
+    return _claim(request, require_key(request.scope["headers"]))
+
+
+def _claim(request: Request, key: str) -> Claim:
+    told = fingerprint(
+        request.method, request.url.path, request.scope["query_string"].decode("latin-1"), request.state.body
+    )
+    return Claim(key, told)
+
+
+def preferred_wait(request: Request) -> int:
+    """Seconds of ``Prefer: wait=N`` (RFC 7240), at most 20; 0 where there is none."""
+    for header in request.headers.getlist("prefer"):
+        for preference in header.split(","):
+            name, _, value = preference.partition("=")
+            if name.strip().lower() == "wait" and value.strip().isdigit() and value.strip().isascii():
+                return min(int(value.strip()[:9]), LONGEST_WAIT)
+    return 0
+
+
+def answer(
+    model: BaseModel,
+    *,
+    status: int = 200,
+    location: str | None = None,
+    replayed: bool = False,
+    waited: int = 0,
+) -> Response:
+    """A resource as JSON, with the headers that tell what became of the request."""
+    headers = {}
+    if location is not None:
+        headers["Location"] = location
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if waited:
+        headers["Preference-Applied"] = f"wait={waited}"
+    return Response(model.model_dump_json(by_alias=True), status, headers, "application/json")
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problem documents that a route may answer, for its OpenAPI entry; those of the edge included."""
+    told: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({400, 401, 403, 429, 500, 503, *statuses}):
+        told[status] = {
+            "description": _MEANINGS[status],
+            "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
+        }
+    return told
+
+
+_MEANINGS: Final = {
+    400: "The request cannot be read",
+    401: "No valid API key",
+    403: "The key may not do this",
+    404: "Not there, or not this merchant's",
+    409: "Not now: nothing was written",
+    412: "A precondition does not hold",
+    413: "The body is too large",
+    415: "The body is not JSON",
+    422: "Not like this",
+    429: "Too many requests",
+    500: "Something went wrong here",
+    503: "Busy, or the database is away: send the same again after Retry-After",
+}

@@ -1,0 +1,627 @@
+"""``/v1/refunds``: ask for money back, follow it, stop it, try it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import quote
+from uuid import UUID
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from refund_service import ids
+from refund_service.api.deps import (
+    Caller,
+    InHouse,
+    KeyHeader,
+    answer,
+    claim_of,
+    needs,
+    preferred_wait,
+    problems,
+    required_claim,
+)
+from refund_service.api.media import StrictRoute
+from refund_service.api.pages import USUAL, Cursor, Limit, Page, filters_fingerprint, open_cursor, sign_cursor
+from refund_service.api.v1.events import EventOut, event_out
+from refund_service.api.v1.payments import CustomerIn, OrderIn
+from refund_service.api.visit import visit_of
+from refund_service.api.wire import (
+    Amount,
+    AmountOrZero,
+    CurrencyCode,
+    GatewayReference,
+    Metadata,
+    Moment,
+    PublicId,
+    Reference,
+    Text,
+    Wire,
+)
+from refund_service.clock import utc_now
+from refund_service.errors import Unprocessable
+from refund_service.events.feed import events_of
+from refund_service.idempotency.keys import Claim
+from refund_service.merchants.roles import Scope
+from refund_service.money import LARGEST_AMOUNT, Money, decimal_of
+from refund_service.payments.new import NewOrder, NewPayment
+from refund_service.refunds import change
+from refund_service.refunds.ask import By, RefundAsked
+from refund_service.refunds.change import available_of_view
+from refund_service.refunds.creation import Asker
+from refund_service.refunds.errors import RefundRefused
+from refund_service.refunds.failures import explain_failure
+from refund_service.refunds.listing import RefundFilters, list_refunds
+from refund_service.refunds.queries import attempts_of, get_refund
+from refund_service.refunds.request import request_refund
+from refund_service.refunds.states import Outcome, RefundEvent, Status, allows, outcome
+
+
+class InlinePayment(Wire):
+    """A capture that is registered in the same write as its refund."""
+
+    gateway_payment_id: GatewayReference
+    captured: Amount
+    currency: CurrencyCode
+    captured_at: Moment | None = Field(None, description="Now, where it is not told")
+    order_id: Reference | None = None
+    already_refunded: AmountOrZero = 0
+    gateway_account: Reference | None = Field(None, description="May be left out where there is one")
+    customer: CustomerIn | None = None
+    order: OrderIn | None = None
+
+
+_WAYS_IN: Final = ("payment_id", "payment_reference", "gateway_payment_id", "order_id", "payment")
+
+
+class RefundIn(Wire):
+    """Money to give back. Name the payment in exactly one way."""
+
+    payment_id: Annotated[UUID, PublicId("payment")] | None = None
+    payment_reference: Reference | None = None
+    gateway_payment_id: GatewayReference | None = None
+    order_id: Reference | None = None
+    payment: InlinePayment | None = None
+    gateway_account: Reference | None = Field(
+        None, description="Narrows the other ways in where a merchant has several accounts"
+    )
+    amount: Amount | None = Field(None, description="In minor units; the whole rest where it is left out")
+    currency: CurrencyCode | None = Field(None, description="Checked against the payment's, never converted")
+    reason: Annotated[str, Text(64)] = Field(
+        "customer_request", description="A code of GET /v1/reasons", examples=["damaged"]
+    )
+    note: Annotated[str, Text(2000, lines=True)] | None = Field(None, description="For the merchant's staff")
+    channel: Annotated[str, Text(64)] | None = Field(None, examples=["chat"])
+    ticket: Annotated[str, Text(255)] | None = Field(None, examples=["T-2041"])
+    reference: Reference | None = Field(
+        None, description="Your own name for the refund, unique for ever; may stand in for Idempotency-Key"
+    )
+    requested_at: Moment | None = Field(None, description="When the customer asked")
+    execute_after: Moment | None = Field(None, description="Not sent before")
+    expected_available: AmountOrZero | None = Field(None, description="412 where it is no longer so")
+    replaces: Annotated[UUID, PublicId("refund")] | None = Field(
+        None, description="The reversed refund that this one makes good"
+    )
+    metadata: Metadata = {}
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Self:
+        named = [name for name in _WAYS_IN if getattr(self, name) is not None]
+        if len(named) != 1:
+            raise PydanticCustomError(
+                "payment-unnamed" if not named else "payment-named-twice",
+                "Name the payment in exactly one way: payment_id, payment_reference, gateway_payment_id, "
+                "order_id or payment.",
+            )
+        return self
+
+
+class RefundPayment(Wire):
+    """The payment that the refund is taken from, in minor units."""
+
+    id: Annotated[UUID, PublicId("payment")]
+    gateway_payment_id: str
+    captured: int
+    held: int
+    refunded: int
+    disputed: int
+    available: int
+
+
+class RefundDecision(Wire):
+    """Why it was allowed."""
+
+    id: Annotated[UUID, PublicId("decision")]
+    outcome: str
+    rule: str
+    policy_version: int
+
+
+class BankReferenceOut(Wire):
+    """What the customer's bank knows it by."""
+
+    type: str
+    value: str
+    status: str | None
+
+
+class Failure(Wire):
+    """Why it failed, for the merchant and in words for the customer."""
+
+    code: str
+    gateway_code: str | None
+    merchant_text: str
+    customer_text: str
+    retryable: bool
+
+
+class Attention(Wire):
+    """Why a person must look, and since when."""
+
+    code: str
+    since: Moment
+
+
+class RefundOut(Wire):
+    """A refund as it now is."""
+
+    id: Annotated[UUID, PublicId("refund")]
+    livemode: bool
+    status: Status
+    outcome: Outcome
+    amount: int = Field(description="In minor units")
+    amount_decimal: str
+    currency: str
+    payment: RefundPayment
+    order_id: str | None
+    customer_id: str | None
+    gateway_account: str
+    reason: str
+    channel: str | None
+    ticket: str | None
+    reference: str | None
+    metadata: dict[str, str]
+    decision: RefundDecision
+    requested_by: str
+    requested_at: Moment | None
+    execute_after: Moment | None
+    generation: int = Field(description="Rises only after a definite refusal, with each retry")
+    replaces: Annotated[UUID, PublicId("refund")] | None
+    gateway_refund_id: str | None
+    bank_reference: BankReferenceOut | None
+    failure: Failure | None
+    attention: Attention | None
+    due_at: Moment | None = Field(description="When this status is late")
+    expected_by: Moment | None = Field(description="When the customer should have the money")
+    created_at: Moment
+    updated_at: Moment
+    finished_at: Moment | None
+    links: dict[str, str]
+
+
+class CallOut(Wire):
+    """One call to the gateway."""
+
+    kind: Literal["send", "look_up"]
+    result: str
+    detail: str
+    called_at: Moment
+    answered_at: Moment
+
+
+class AttemptOut(Wire):
+    """One generation of sending a refund, under one key."""
+
+    generation: int
+    key: UUID = Field(description="The idempotency key that the gateway got")
+    state: str
+    sends: int
+    look_ups: int
+    first_sent_at: Moment
+    last_sent_at: Moment
+    calls: list[CallOut]
+
+
+class AttemptList(Wire):
+    """Every attempt of a refund, oldest first."""
+
+    data: list[AttemptOut]
+
+
+class EventList(Wire):
+    """Every event of a refund, in its own order."""
+
+    data: list[EventOut]
+
+
+class RefundPatch(Wire):
+    """What of a refund may be changed."""
+
+    metadata: Metadata
+
+
+class SandboxOnly(Unprocessable):
+    code = "sandbox-only"
+    title = "Live money does not play"
+    help = "Leave `metadata.sandbox` out in live mode; use a test key to rehearse outcomes."
+
+
+router = APIRouter(prefix="/v1/refunds", tags=["refunds"], route_class=StrictRoute)
+Reader = Annotated[Caller, needs(Scope.REFUNDS_READ)]
+Writer = Annotated[Caller, needs(Scope.REFUNDS_WRITE)]
+RefundId = Annotated[UUID, PublicId("refund"), Path(description="`rf_…`")]
+
+
+@router.post(
+    "",
+    operation_id="create_refund",
+    summary="Ask for a refund",
+    status_code=201,
+    response_model=RefundOut,
+    responses=problems(404, 409, 412, 413, 415, 422),
+)
+async def create_refund(
+    request: Request, body: RefundIn, caller: Writer, house: InHouse, _key: KeyHeader = None
+) -> Response:
+    """Set the amount aside on the payment and promise to send it, or say why not.
+
+    The answer comes at once, as `queued`; with `Prefer: wait=N` it comes when the gateway's answer
+    is known, or after N seconds. A repetition with the same key answers the refund as it now is.
+    """
+    claim = required_claim(request, reference=body.reference, kind="refund")
+    if caller.principal.livemode and "sandbox" in body.metadata:
+        raise SandboxOnly("`metadata.sandbox` rehearses outcomes with test keys only.")
+    merchant_id, now = caller.principal.merchant_id, utc_now()
+    try:
+        requested = await request_refund(
+            house.db,
+            merchant_id,
+            _asked(body, claim, now),
+            asker=Asker(caller.principal.key_id, caller.actor),
+            now=now,
+        )
+    except RefundRefused as refused:
+        if refused.replayed:
+            visit_of(request.scope).headers["Idempotency-Replayed"] = "true"
+        raise
+    house.wake_worker()
+    wait = preferred_wait(request)
+    if wait:
+        await house.waiters.until_settled(house.db, merchant_id, requested.refund_id, wait)
+    refund = await get_refund(house.db, merchant_id, requested.refund_id)
+    return answer(
+        refund_out(refund, livemode=caller.principal.livemode),
+        status=201,
+        location=f"/v1/refunds/{ids.show('refund', requested.refund_id)}",
+        replayed=requested.replayed,
+        waited=wait,
+    )
+
+
+@router.get(
+    "",
+    operation_id="list_refunds",
+    summary="List refunds, newest first",
+    response_model=Page[RefundOut],
+    responses=problems(422),
+)
+async def list_all(
+    caller: Reader,
+    house: InHouse,
+    status: Annotated[list[Status] | None, Query(description="Repeat it for several")] = None,
+    outcome: Outcome | None = None,
+    payment_id: Annotated[UUID, PublicId("payment")] | None = None,
+    order_id: Reference | None = None,
+    customer_id: Reference | None = None,
+    reference: Reference | None = None,
+    gateway_refund_id: GatewayReference | None = None,
+    bank_reference: GatewayReference | None = None,
+    reason: Annotated[str, Text(64)] | None = None,
+    requested_by: Reference | None = None,
+    gateway_account: Reference | None = None,
+    amount: Annotated[int | None, Query(ge=1, le=LARGEST_AMOUNT)] = None,
+    created_from: Moment | None = None,
+    created_to: Moment | None = None,
+    updated_from: Moment | None = None,
+    updated_to: Moment | None = None,
+    attention: Annotated[bool | None, Query(description="Whether a person must look")] = None,
+    limit: Limit = USUAL,
+    cursor: Cursor = None,
+) -> Response:
+    """Every filter has an index; pages stay as they are while refunds are added."""
+    filters = RefundFilters(
+        status=status,
+        outcome=outcome,
+        payment_id=payment_id,
+        order_id=order_id,
+        customer_id=customer_id,
+        reference=reference,
+        gateway_refund_id=gateway_refund_id,
+        bank_reference=bank_reference,
+        reason=reason,
+        requested_by=requested_by,
+        gateway_account=gateway_account,
+        amount=amount,
+        created_from=created_from,
+        created_to=created_to,
+        updated_from=updated_from,
+        updated_to=updated_to,
+        attention=attention,
+    )
+    merchant_id = caller.principal.merchant_id
+    bound = filters_fingerprint(list="refunds", merchant=str(merchant_id), **filters.given())
+    before = open_cursor(house.cursor_secret, bound, cursor)[-1] if cursor else None
+    rows = await list_refunds(house.db, merchant_id, filters, before=before, limit=limit + 1)
+    more = sign_cursor(house.cursor_secret, bound, (rows[limit - 1]["id"],)) if len(rows) > limit else None
+    shown = [refund_out(row, livemode=caller.principal.livemode) for row in rows[:limit]]
+    return answer(Page[RefundOut](data=shown, next_cursor=more))
+
+
+@router.get(
+    "/{refund_id}",
+    operation_id="get_refund",
+    summary="Read a refund",
+    response_model=RefundOut,
+    responses=problems(404),
+)
+async def get_one(refund_id: RefundId, caller: Reader, house: InHouse) -> Response:
+    """The refund as it now is, with what is left of its payment."""
+    refund = await get_refund(house.db, caller.principal.merchant_id, refund_id)
+    return answer(refund_out(refund, livemode=caller.principal.livemode))
+
+
+@router.patch(
+    "/{refund_id}",
+    operation_id="update_refund",
+    summary="Replace a refund's metadata",
+    response_model=RefundOut,
+    responses=problems(404, 413, 415, 422),
+)
+async def update_one(refund_id: RefundId, body: RefundPatch, caller: Writer, house: InHouse) -> Response:
+    """Nothing else of a refund can be changed."""
+    merchant_id = caller.principal.merchant_id
+    await change.relabel_refund(
+        house.db, merchant_id, refund_id, body.metadata, actor=caller.actor, now=utc_now()
+    )
+    refund = await get_refund(house.db, merchant_id, refund_id)
+    return answer(refund_out(refund, livemode=caller.principal.livemode))
+
+
+@router.post(
+    "/{refund_id}/cancel",
+    operation_id="cancel_refund",
+    summary="Cancel a refund that has not been sent",
+    response_model=RefundOut,
+    responses=problems(404, 409, 422),
+)
+async def cancel(
+    request: Request, refund_id: RefundId, caller: Writer, house: InHouse, _key: KeyHeader = None
+) -> Response:
+    """What it held is available again. Once it has been sent this answers 409."""
+    return await _changed(request, refund_id, caller, house, RefundEvent.CANCEL)
+
+
+@router.post(
+    "/{refund_id}/retry",
+    operation_id="retry_refund",
+    summary="Try a failed refund again",
+    response_model=RefundOut,
+    responses=problems(404, 409, 422),
+)
+async def retry(
+    request: Request, refund_id: RefundId, caller: Writer, house: InHouse, _key: KeyHeader = None
+) -> Response:
+    """Holds the amount anew and sends it as the next generation, under a new gateway key."""
+    return await _changed(request, refund_id, caller, house, RefundEvent.RETRY)
+
+
+@router.post(
+    "/{refund_id}/refresh",
+    operation_id="refresh_refund",
+    summary="Ask the gateway now what became of it",
+    response_model=RefundOut,
+    responses=problems(404, 422),
+)
+async def refresh(request: Request, refund_id: RefundId, caller: Writer, house: InHouse) -> Response:
+    """Wakes the look-up that is planned. With `Prefer: wait=N` the answer waits for what comes of it."""
+    merchant_id = caller.principal.merchant_id
+    await change.refresh_refund(house.db, merchant_id, refund_id)
+    house.wake_worker()
+    wait = preferred_wait(request)
+    if wait:
+        await house.waiters.until_told(refund_id, wait)
+    refund = await get_refund(house.db, merchant_id, refund_id)
+    return answer(refund_out(refund, livemode=caller.principal.livemode), waited=wait)
+
+
+@router.get(
+    "/{refund_id}/attempts",
+    operation_id="list_refund_attempts",
+    summary="What was sent to the gateway, and what it said",
+    response_model=AttemptList,
+    responses=problems(404),
+)
+async def list_attempts(refund_id: RefundId, caller: Reader, house: InHouse) -> Response:
+    """Every generation with its key, and every call made for it."""
+    merchant_id = caller.principal.merchant_id
+    await get_refund(house.db, merchant_id, refund_id)
+    attempts, calls = await attempts_of(house.db, merchant_id, refund_id)
+    return answer(
+        AttemptList(
+            data=[
+                AttemptOut(
+                    **{name: row[name] for name in AttemptOut.model_fields if name != "calls"},
+                    calls=[
+                        CallOut(**{name: call[name] for name in CallOut.model_fields})
+                        for call in calls
+                        if call["generation"] == row["generation"]
+                    ],
+                )
+                for row in attempts
+            ]
+        )
+    )
+
+
+@router.get(
+    "/{refund_id}/events",
+    operation_id="list_refund_events",
+    summary="A refund's history",
+    response_model=EventList,
+    responses=problems(404),
+)
+async def list_events(refund_id: RefundId, caller: Reader, house: InHouse) -> Response:
+    """Every event of the refund, in the order in which it happened."""
+    merchant_id = caller.principal.merchant_id
+    await get_refund(house.db, merchant_id, refund_id)
+    rows = await events_of(house.db, merchant_id, refund_id)
+    return answer(EventList(data=[event_out(row) for row in rows]))
+
+
+async def _changed(
+    request: Request, refund_id: UUID, caller: Caller, house: InHouse, event: RefundEvent
+) -> Response:
+    verb = change.cancel_refund if event is RefundEvent.CANCEL else change.retry_refund
+    merchant_id = caller.principal.merchant_id
+    done = await verb(
+        house.db, merchant_id, refund_id, claim=claim_of(request), actor=caller.actor, now=utc_now()
+    )
+    house.wake_worker()
+    wait = preferred_wait(request) if event is RefundEvent.RETRY else 0
+    if wait:
+        await house.waiters.until_settled(house.db, merchant_id, refund_id, wait)
+    refund = await get_refund(house.db, merchant_id, done.refund_id)
+    return answer(refund_out(refund, livemode=caller.principal.livemode), replayed=done.replayed, waited=wait)
+
+
+def _asked(body: RefundIn, claim: Claim, now: datetime) -> RefundAsked:
+    by = next(By(name) for name in _WAYS_IN if getattr(body, name) is not None)
+    return RefundAsked(
+        by=by,
+        name="" if body.payment else getattr(body, by.value),
+        amount=body.amount,
+        reason=body.reason,
+        claim=claim,
+        inline=_inline(body.payment, now) if body.payment else None,
+        currency=body.currency,
+        gateway_account=body.gateway_account,
+        expected_available=body.expected_available,
+        execute_after=body.execute_after,
+        requested_at=body.requested_at,
+        channel=body.channel,
+        ticket=body.ticket,
+        note=body.note,
+        reference=body.reference,
+        replaces=body.replaces,
+        metadata=body.metadata,
+    )
+
+
+def refund_out(row: Mapping[str, Any], *, livemode: bool) -> RefundOut:
+    """A refund's view as the API shows it."""
+    status = Status(row["status"])
+    bank = row["bank_reference_value"]
+    return RefundOut.model_construct(
+        id=row["id"],
+        livemode=livemode,
+        status=status,
+        outcome=outcome(status),
+        amount=row["amount"],
+        amount_decimal=decimal_of(row["amount"], row["currency"]),
+        currency=row["currency"],
+        payment=RefundPayment.model_construct(
+            id=row["payment_id"],
+            gateway_payment_id=row["payment_gateway_payment_id"],
+            captured=row["payment_captured"],
+            held=row["payment_held"],
+            refunded=row["payment_refunded"],
+            disputed=row["payment_disputed"],
+            available=available_of_view(row),
+        ),
+        order_id=row["order_name"],
+        customer_id=row["customer_name"],
+        gateway_account=row["account_name"],
+        reason=row["reason"],
+        channel=row["channel"],
+        ticket=row["ticket"],
+        reference=row["reference"],
+        metadata=row["metadata"],
+        decision=RefundDecision.model_construct(
+            id=row["decision_id"],
+            outcome=row["decision_outcome"],
+            rule=row["decision_rule"],
+            policy_version=row["decision_policy_version"],
+        ),
+        requested_by=row["requested_by"],
+        requested_at=row["requested_at"],
+        execute_after=row["execute_after"],
+        generation=row["generation"],
+        replaces=row["replaces"],
+        gateway_refund_id=row["gateway_refund_id"],
+        bank_reference=BankReferenceOut(
+            type=row["bank_reference_type"], value=bank, status=row["bank_reference_status"]
+        )
+        if bank
+        else None,
+        failure=_failure(row),
+        attention=Attention(code=row["attention"], since=row["attention_since"])
+        if row["attention"]
+        else None,
+        due_at=row["due_at"],
+        expected_by=row["expected_by"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        finished_at=row["finished_at"],
+        links=_links(row, status),
+    )
+
+
+def _failure(row: Mapping[str, Any]) -> Failure | None:
+    if row["failure_code"] is None:
+        return None
+    told = explain_failure(row["failure_code"])
+    return Failure(
+        code=row["failure_code"],
+        gateway_code=row["failure_gateway_code"],
+        merchant_text=told.merchant_text,
+        customer_text=told.customer_text,
+        retryable=told.retryable,
+    )
+
+
+def _links(row: Mapping[str, Any], status: Status) -> dict[str, str]:
+    here = f"/v1/refunds/{ids.show('refund', row['id'])}"
+    links = {
+        "self": here,
+        "payment": f"/v1/payments/{ids.show('payment', row['payment_id'])}",
+        "decision": f"/v1/decisions/{ids.show('decision', row['decision_id'])}",
+        "attempts": f"{here}/attempts",
+        "events": f"{here}/events",
+    }
+    if row["order_name"] is not None:
+        links["order"] = f"/v1/orders/{quote(row['order_name'], safe='')}"
+    if allows(status, RefundEvent.CANCEL):
+        links["cancel"] = f"{here}/cancel"
+    if allows(status, RefundEvent.RETRY):
+        links["retry"] = f"{here}/retry"
+    return links
+
+
+def _inline(body: InlinePayment, now: datetime) -> NewPayment:
+    order = body.order
+    if order is None and body.order_id is not None:
+        named: NewOrder | None = NewOrder(body.order_id)
+    else:
+        named = order.as_new() if order else None
+    return NewPayment(
+        gateway_payment_id=body.gateway_payment_id,
+        captured=Money(body.captured, body.currency),
+        captured_at=body.captured_at or now,
+        already_refunded=body.already_refunded,
+        gateway_account=body.gateway_account,
+        customer=body.customer.as_new() if body.customer else None,
+        order=named,
+    )

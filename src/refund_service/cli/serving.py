@@ -1,0 +1,154 @@
+"""Running the API, the worker and the operator's listener in one process, until asked to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from refund_service.app import (
+    Parts,
+    build_desk,
+    build_sender,
+    build_worker,
+    create_app,
+    create_ops_app,
+    put_together,
+)
+from refund_service.db.migrations import migrate
+from refund_service.events.feed import begin_epoch
+from refund_service.settings import Settings
+from refund_service.tasks import promise_recurring
+
+log = structlog.get_logger()
+
+GRACE = 15
+"""Seconds that requests in flight are given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where it listens; ``None`` where it does not."""
+
+    parts: Parts
+    api: str | None
+    ops: str | None
+    stop: Callable[[], None]
+
+
+class _Server(uvicorn.Server):
+    """A server whose signals are handled once for the whole process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, *, api: bool, work: bool, upgrade: bool
+) -> AsyncIterator[tuple[Running, asyncio.Event]]:
+    """Everything started; the event is set when the process is asked to end."""
+    if upgrade and settings.database_url is not None:
+        await migrate(settings.database_url.get_secret_value())
+    parts = put_together(settings)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    sender = build_sender()
+    desk = build_desk(parts, sender)
+    worker = build_worker(parts, desk) if work else None
+    servers: list[tuple[_Server, socket.socket]] = []
+    api_url = ops_url = None
+    if api:
+        listener, api_url = _listen(settings.host, settings.port)
+        servers.append((_server(create_app(parts, worker=worker)), listener))
+    if settings.ops_port >= 0:
+        listener, ops_url = _listen(settings.ops_host, settings.ops_port)
+        servers.append((_server(create_ops_app(parts)), listener))
+    await begin_epoch(parts.db)
+    await promise_recurring(desk)
+    tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
+    if worker is not None:
+        tasks.append(asyncio.create_task(worker.run()))
+    try:
+        await _started(servers, tasks)
+        log.info("started", api=api_url, ops=ops_url, worker=worker is not None)
+        yield Running(parts, api_url, ops_url, stopping.set), stopping
+    finally:
+        # The worker first takes nothing new; requests in flight are answered meanwhile.
+        if worker is not None:
+            worker.stop()
+        for server, _ in servers:
+            server.should_exit = True
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await sender.close()
+        await parts.db.close()
+        log.info("stopped")
+
+
+async def serve_until_asked(settings: Settings, *, api: bool, work: bool, upgrade: bool) -> None:
+    """Run until SIGTERM or SIGINT."""
+    async with running(settings, api=api, work=work, upgrade=upgrade) as (_, stopping):
+        await stopping.wait()
+
+
+def _listen(host: str, port: int) -> tuple[socket.socket, str]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    listener.listen(1024)
+    listener.setblocking(False)
+    shown = f"[{host}]" if family is socket.AF_INET6 else host
+    return listener, f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def _server(app: ASGIApp) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            loop="none",
+            http="httptools",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            date_header=True,
+            # What a client says about who it is and where it comes from is not believed.
+            proxy_headers=False,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=GRACE,
+            backlog=1024,
+        )
+    )
+
+
+async def _started(servers: list[tuple[_Server, socket.socket]], tasks: list[asyncio.Task[None]]) -> None:
+    while not all(server.started for server, _ in servers):
+        done = [task for task in tasks if task.done()]
+        if done:
+            done[0].result()
+            raise RuntimeError("a listener ended before it began")
+        await asyncio.sleep(0.005)
+
+
+def run(main: Callable[[], object]) -> None:
+    """Run a coroutine function on uvloop where it is there."""
+    try:
+        import uvloop  # noqa: PLC0415 - absent on some platforms
+    except ImportError:
+        runner = asyncio.Runner()
+    else:
+        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    with runner, contextlib.suppress(KeyboardInterrupt):
+        runner.run(main())  # type: ignore[arg-type] # a coroutine
