@@ -29,6 +29,9 @@ from refund_service.refunds.wait import Waiters
 from refund_service.settings import Settings
 from refund_service.tasks import handlers
 
+Application = ASGIApp
+"""What a server serves."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

@@ -93,7 +93,7 @@ _bearer = HTTPBearer(
 
 
 def needs(scope: Scope) -> Any:
-    """The caller, who must hold ``scope``: ``caller: Annotated[Caller, needs(Scope.REFUNDS_READ)]``."""
+    """The caller, who must hold ``scope``: annotate a route's parameter with it."""
 
     def caller(
         request: Request,

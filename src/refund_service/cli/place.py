@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import secrets
@@ -86,10 +87,8 @@ def _with_secrets(settings: Settings) -> Settings:
         fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(made))
         # Linked, not renamed: of two first starts at once, one wins and both read the same file.
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(fresh, path)
-        except FileExistsError:
-            pass
         fresh.unlink()
     kept = Settings.model_validate(json.loads(path.read_text()))
     return settings.model_copy(

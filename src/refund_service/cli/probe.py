@@ -14,7 +14,7 @@ def ready(data_dir: Path | None) -> bool:
     settings = read_settings(**({"data_dir": data_dir} if data_dir else {}))
     host = "127.0.0.1" if settings.ops_host in {"0.0.0.0", "::"} else settings.ops_host  # noqa: S104 - compared, not bound
     try:
-        with urllib.request.urlopen(f"http://{host}:{settings.ops_port}/health/ready", timeout=5) as answer:  # noqa: S310 - http, to ourselves
+        with urllib.request.urlopen(f"http://{host}:{settings.ops_port}/health/ready", timeout=5) as answer:
             return bool(answer.status == 200)  # noqa: PLR2004
     except (urllib.error.URLError, OSError):
         return False

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import structlog
 import uvicorn
-from starlette.types import ASGIApp
 
 from refund_service.app import (
+    Application,
     Parts,
     build_desk,
     build_sender,
@@ -108,12 +108,12 @@ def _listen(host: str, port: int) -> tuple[socket.socket, str]:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     listener.listen(1024)
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003 - the standard library's form
     shown = f"[{host}]" if family is socket.AF_INET6 else host
     return listener, f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def _server(app: ASGIApp) -> _Server:
+def _server(app: Application) -> _Server:
     return _Server(
         uvicorn.Config(
             app,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Executable, RowMapping
+from sqlalchemy import Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from refund_service.db.errors import Deadlock, translate
@@ -29,6 +29,10 @@ class DatabaseOptions:
     application_name: str = "refund-service"
 
 
+Row = Mapping[str, Any]
+"""A row that was read: its columns by name."""
+
+
 class Database:
     """A pool of connections in autocommit: one statement is one transaction.
 
@@ -45,11 +49,11 @@ class Database:
         """A pool for ``options``; nothing is connected before the first statement."""
         return cls(make_engine(options))
 
-    async def rows(self, statement: Executable, /, **binds: Any) -> Sequence[RowMapping]:
+    async def rows(self, statement: Executable, /, **binds: Any) -> Sequence[Row]:
         """Every row that ``statement`` returns."""
         return await self._run(statement, binds)
 
-    async def row(self, statement: Executable, /, **binds: Any) -> RowMapping | None:
+    async def row(self, statement: Executable, /, **binds: Any) -> Row | None:
         """The first row that ``statement`` returns, or ``None``."""
         found = await self._run(statement, binds)
         return found[0] if found else None
@@ -59,7 +63,7 @@ class Database:
         found = await self.row(statement, **binds)
         return next(iter(found.values())) if found else None
 
-    async def write(self, statement: Executable, /, **binds: Any) -> RowMapping:
+    async def write(self, statement: Executable, /, **binds: Any) -> Row:
         """Run a write set (``db/writeset.py``): all of it, or nothing and an error that says which guard."""
         try:
             return (await self._run(statement, binds))[0]
@@ -81,11 +85,11 @@ class Database:
         """Give every connection back to PostgreSQL."""
         await self._engine.dispose()
 
-    async def _run(self, statement: Executable, binds: dict[str, Any]) -> Sequence[RowMapping]:
+    async def _run(self, statement: Executable, binds: dict[str, Any]) -> Sequence[Row]:
         try:
             async with self._engine.connect() as connection:
                 result = await connection.execute(statement, marked(binds))
-                return result.mappings().all() if result.returns_rows else []
+                return cast("Sequence[Row]", result.mappings().all()) if result.returns_rows else []
         except Exception as error:
             told = translate(error)
             if told is error:

@@ -47,7 +47,8 @@ async def migrate(url: str) -> str:
 
 async def differences(url: str, metadata: MetaData) -> list[Any]:
     """What ``alembic check`` finds between the tables in the code and a migrated database."""
-    return await _run(url, partial(_compare, metadata))
+    found: list[Any] = await _run(url, partial(_compare, metadata))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,10 @@ def _upgrade(connection: Connection) -> None:
 def _compare(metadata: MetaData, connection: Connection) -> list[Any]:
     dialect: Any = connection.dialect
     dialect.ischema_names.setdefault("xid8", XID8)
-    return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
+    found: list[Any] = compare_metadata(
+        MigrationContext.configure(connection, opts={"compare_type": True}), metadata
+    )
+    return found
 
 
 def _config(connection: Connection) -> Config:

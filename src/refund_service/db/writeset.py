@@ -26,6 +26,7 @@ from sqlalchemy import (
     BindParameter,
     ColumnElement,
     Delete,
+    FromClause,
     Integer,
     Select,
     Table,
@@ -86,7 +87,7 @@ class WriteSet:
         values: Mapping[str, Any],
         *,
         when: ColumnElement[bool] | None = None,
-        rows: ColumnElement[Any] | None = None,
+        rows: FromClause | None = None,
         on_conflict_nothing: bool = False,
         times: int | ColumnElement[int] | None = None,
     ) -> CTE:

@@ -14,7 +14,6 @@ from uuid import UUID
 from sqlalchemy import (
     BigInteger,
     Integer,
-    RowMapping,
     Select,
     Text,
     Uuid,
@@ -27,7 +26,7 @@ from sqlalchemy import (
 )
 
 from refund_service.db.columns import XID8
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.events.tables import events, feed_epochs
 
@@ -68,7 +67,7 @@ BEGINNING: Final = (0, 0, UUID(int=0))
 Place = tuple[int, int, UUID]
 
 
-async def read_feed(db: Database, merchant_id: UUID, *, since: Place, limit: int) -> Sequence[RowMapping]:
+async def read_feed(db: Database, merchant_id: UUID, *, since: Place, limit: int) -> Sequence[Row]:
     """Up to ``limit`` events behind ``since``, oldest first."""
     epoch, xid, id_ = since
     return await db.rows(_FEED, merchant_id=merchant_id, epoch=epoch, xid=xid, id=id_, limit=limit)
@@ -77,7 +76,7 @@ async def read_feed(db: Database, merchant_id: UUID, *, since: Place, limit: int
 _ONE: Final = select(events).where(events.c.merchant_id == P("merchant_id"), events.c.id == P("event_id"))
 
 
-async def get_event(db: Database, merchant_id: UUID, event_id: UUID) -> RowMapping | None:
+async def get_event(db: Database, merchant_id: UUID, event_id: UUID) -> Row | None:
     """One event, or ``None``."""
     return await db.row(_ONE, merchant_id=merchant_id, event_id=event_id)
 
@@ -89,7 +88,7 @@ _RESOURCE: Final = (
 )
 
 
-async def events_of(db: Database, merchant_id: UUID, resource_id: UUID) -> Sequence[RowMapping]:
+async def events_of(db: Database, merchant_id: UUID, resource_id: UUID) -> Sequence[Row]:
     """Every event of one resource, in its own order."""
     return await db.rows(_RESOURCE, merchant_id=merchant_id, resource_id=resource_id)
 

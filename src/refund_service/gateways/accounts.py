@@ -9,10 +9,10 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, select, update
+from sqlalchemy import Select, select, update
 
 from refund_service import ids
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.errors import WriteRefused
 from refund_service.db.writeset import P, WriteSet
 from refund_service.events.record import event_values
@@ -111,7 +111,7 @@ _ALL: Final = (
 )
 
 
-async def accounts_of(db: Database, merchant_id: UUID) -> list[RowMapping]:
+async def accounts_of(db: Database, merchant_id: UUID) -> list[Row]:
     """The merchant's accounts, without their credentials."""
     return list(await db.rows(_ALL, merchant_id=merchant_id))
 
@@ -145,14 +145,16 @@ async def pause_account(
     db: Database, merchant_id: UUID, account_id: UUID, reason: str, *, actor: str, now: datetime
 ) -> bool:
     """Stop sending through an account whose credentials are refused; false where it is paused already."""
-    return await _change_status(db, merchant_id, account_id, "paused", reason, actor, now)
+    return await _change_status(
+        db, merchant_id, account_id, "paused", reason=reason, actor=actor, now=now
+    )
 
 
 async def resume_account(
     db: Database, merchant_id: UUID, account_id: UUID, *, actor: str, now: datetime
 ) -> bool:
     """Let an account's queued refunds go on; false where it is active already."""
-    return await _change_status(db, merchant_id, account_id, "active", None, actor, now)
+    return await _change_status(db, merchant_id, account_id, "active", reason=None, actor=actor, now=now)
 
 
 async def _change_status(
@@ -160,6 +162,7 @@ async def _change_status(
     merchant_id: UUID,
     account_id: UUID,
     status: str,
+    *,
     reason: str | None,
     actor: str,
     now: datetime,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, delete, func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import stop_switches
 
@@ -34,6 +34,6 @@ async def resume_sends(db: Database, scope: UUID) -> bool:
     return bool(await db.rows(_RESUME, scope=scope))
 
 
-async def all_stops(db: Database) -> Sequence[RowMapping]:
+async def all_stops(db: Database) -> Sequence[Row]:
     """What is stopped, the longest first."""
     return await db.rows(_ALL)

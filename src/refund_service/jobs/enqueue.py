@@ -11,7 +11,10 @@ from refund_service.jobs.tables import jobs
 
 
 def job_values(*, run_at: ColumnElement[Any]) -> tuple[Table, dict[str, Any]]:
-    """Table and values of a job. Binds: ``job_id``, ``job_name``, ``job_key``, ``job_lane``, ``job_subject_id``."""
+    """Table and values of a job.
+
+    Binds: ``job_id``, ``job_name``, ``job_key``, ``job_lane``, ``job_subject_id``.
+    """
     return jobs, {
         "id": P("job_id"),
         "name": P("job_name"),

@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 
-from refund_service import ids
+from refund_service import ids, metrics
 from refund_service.db.engine import Database
 from refund_service.db.writeset import P
 from refund_service.jobs.lease import Job
@@ -116,7 +116,10 @@ class Worker:
     async def _work(self, job: Job) -> None:
         try:
             await self._handlers[job.name](job)
-        except Exception:  # noqa: BLE001 - one job's failure is not the worker's
+            metrics.JOBS.labels(job.name, "done").inc()
+        except Exception:
+            metrics.JOBS.labels(job.name, "failed").inc()
+            # One job's failure is not the worker's.
             log.exception("job.failed", job=job.name, job_id=str(job.id), tries=job.tries)
             with contextlib.suppress(Exception):
                 await postpone_job(self._db, job, FAILED_FOR * (1 + min(job.tries, 29)), failed=True)

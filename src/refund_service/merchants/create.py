@@ -7,10 +7,10 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, insert, select
+from sqlalchemy import insert, select
 
 from refund_service import ids
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.merchants.tables import merchants
 
@@ -42,6 +42,6 @@ async def create_merchant(
 _ALL: Final = select(merchants).order_by(merchants.c.created_at)
 
 
-async def all_merchants(db: Database) -> Sequence[RowMapping]:
+async def all_merchants(db: Database) -> Sequence[Row]:
     """Every merchant, oldest first; for the operator."""
     return await db.rows(_ALL)

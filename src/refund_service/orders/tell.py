@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, Text, and_, func, select, update
+from sqlalchemy import Select, Text, and_, func, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from refund_service import ids
 from refund_service.customers.tables import customers
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.errors import WriteRefused
 from refund_service.db.writeset import P, WriteSet
 from refund_service.errors import NotFound
@@ -122,7 +122,7 @@ _HISTORY: Final = (
 
 async def get_order(
     db: Database, merchant_id: UUID, order_id: str
-) -> tuple[RowMapping, Sequence[RowMapping], Sequence[RowMapping]]:
+) -> tuple[Row, Sequence[Row], Sequence[Row]]:
     """An order by the merchant's own id, with its lines and the history of its facts."""
     order = await db.row(_ORDER, merchant_id=merchant_id, order_id=order_id)
     if order is None:

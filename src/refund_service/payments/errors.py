@@ -20,7 +20,7 @@ class PaymentExists(Conflict):
 class OrderExists(Conflict):
     code = "order-exists"
     title = "This order is registered with other values"
-    help = "`registered` and `asked` show where they differ. Lines are given once; facts that come later go to PATCH."
+    help = "`registered` and `asked` show where they differ. Lines are given once; later facts go to PATCH."
 
 
 class PaymentAmbiguous(Conflict):

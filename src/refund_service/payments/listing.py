@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import RowMapping, desc, select
+from sqlalchemy import desc, select
 
 from refund_service.customers.tables import customers
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.orders.tables import orders
 from refund_service.payments.queries import payment_view
@@ -36,7 +36,7 @@ class PaymentFilters:
 
 async def list_payments(
     db: Database, merchant_id: UUID, filters: PaymentFilters, *, before: UUID | None, limit: int
-) -> Sequence[RowMapping]:
+) -> Sequence[Row]:
     """Up to ``limit`` payments older than ``before``, newest first."""
     p, statement = payments.c, payment_view()
     for name, value in filters.given().items():

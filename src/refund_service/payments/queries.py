@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, and_, select
+from sqlalchemy import Select, and_, select
 
 from refund_service.customers.tables import customers
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.orders.tables import orders
 from refund_service.payments.errors import PaymentNotFound
 from refund_service.payments.tables import payments
 
-Payment = RowMapping
+Payment = Row
 """A row of ``payment_view``."""
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, select
+from sqlalchemy import select
 
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.errors import NotFound
 from refund_service.policies.tables import decisions
@@ -24,7 +24,7 @@ _ONE: Final = select(decisions).where(
 )
 
 
-async def get_decision(db: Database, merchant_id: UUID, decision_id: UUID) -> RowMapping:
+async def get_decision(db: Database, merchant_id: UUID, decision_id: UUID) -> Row:
     """One decision; ``DecisionNotFound`` where it is not there or not this merchant's."""
     row = await db.row(_ONE, merchant_id=merchant_id, decision_id=decision_id)
     if row is None:

@@ -96,7 +96,7 @@ def _checks(rules: Rules, facts: Facts) -> list[Check]:
                 largest,
                 facts.amount.minor,
                 facts.amount <= limit,
-                f"{facts.amount.decimal} {facts.amount.currency} is asked; {limit.decimal} is the largest allowed.",
+                f"{facts.amount.decimal} {limit.currency} is asked; {limit.decimal} is the largest allowed.",
             )
         )
     if rules.reasons is not None:

@@ -37,7 +37,7 @@ class ReasonUnknown(Unprocessable):
     help = "GET /v1/reasons lists the reasons; PUT /v1/reasons/{code} adds one."
 
 
-def is_active(code: str, own: bool | None) -> bool:
+def is_active(code: str, *, own: bool | None) -> bool:
     """Whether a reason may be given: the merchant's own word (``None`` where there is none) wins."""
     return own if own is not None else code in DEFAULTS
 

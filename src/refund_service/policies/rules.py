@@ -21,7 +21,7 @@ class Rules(BaseModel):
     )
     max_amount: dict[str, LargestAmount] | None = Field(
         default=None,
-        description="The largest single refund per currency, in minor units. A currency that is not named has no limit.",
+        description="The largest single refund per currency, in minor units; none for those not named.",
         examples=[{"EUR": 50_000}],
     )
     reasons: list[str] | None = Field(

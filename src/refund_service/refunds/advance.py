@@ -14,6 +14,7 @@ from uuid import UUID
 
 import structlog
 
+from refund_service import metrics
 from refund_service.db.engine import Database
 from refund_service.db.errors import WriteRefused
 from refund_service.gateways.accounts import pause_account
@@ -37,8 +38,15 @@ from refund_service.gateways.seal import Keyring
 from refund_service.gateways.send import Sender, ask_refund, look_up
 from refund_service.jobs.lease import Job
 from refund_service.jobs.queue import finish_job, postpone_job
-from refund_service.refunds.case import Case, read_case
-from refund_service.refunds.conclude import conclude_answer, conclude_finding, conclude_lost, conclude_person
+from refund_service.refunds.case import Case
+from refund_service.refunds.conclude import (
+    Call,
+    Conclusion,
+    conclude_answer,
+    conclude_finding,
+    conclude_lost,
+    conclude_person,
+)
 from refund_service.refunds.next_step import (
     Attempt,
     CallPerson,
@@ -50,10 +58,10 @@ from refund_service.refunds.next_step import (
     WaitUntil,
     next_step,
 )
-from refund_service.refunds.record import Call, Conclusion, record
-from refund_service.refunds.states import RefundEvent, Status, move
+from refund_service.refunds.read_case import read_case
+from refund_service.refunds.record import record
+from refund_service.refunds.states import AttemptState, RefundEvent, Status, move
 from refund_service.refunds.submit import WORKER, submit
-from refund_service.refunds.tables import AttemptState
 
 STOPPED_FOR: Final = timedelta(seconds=2)
 """How often a refund that a switch or a paused account holds back is looked at again."""
@@ -155,6 +163,9 @@ async def _look_up(desk: Desk, job: Job, case: Case, gateway: RefundGateway, tra
 async def _write(desk: Desk, job: Job, case: Case, said: Conclusion, *, goes_on: bool = False) -> None:
     status = move(case.status, said.event) if said.event else case.status
     await record(desk.db, job, case, said, goes_on=goes_on, now=desk.now())
+    if said.call is not None:
+        took = (said.call.answered_at - said.call.called_at).total_seconds()
+        metrics.CALLS.labels(case.account.gateway, said.call.kind, said.call.result).observe(max(0.0, took))
     log.info(
         "refund.step",
         refund_id=str(case.refund_id),

@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, Select, Text, Uuid, and_, desc, false, select, true
+from sqlalchemy import ColumnElement, Select, Text, Uuid, and_, desc, false, select, true
 
 from refund_service.customers.tables import customers
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.idempotency.keys import Claim
@@ -90,12 +90,12 @@ class PaymentFacts:
 class RequestFacts:
     """Everything that deciding on a request needs."""
 
-    kept: RowMapping | None
+    kept: Row | None
     payments: Sequence[PaymentFacts]
     policy_version: int | None
     policy_rules: Mapping[str, Any] | None
     own_reason: bool | None
-    replaced: RowMapping | None
+    replaced: Row | None
 
 
 def _selected(by: By) -> ColumnElement[bool]:
@@ -200,7 +200,7 @@ async def read_facts(db: Database, merchant_id: UUID, asked: RefundAsked) -> Req
     )
 
 
-def _payment(row: RowMapping) -> PaymentFacts:
+def _payment(row: Row) -> PaymentFacts:
     return PaymentFacts(
         **{name: row[f"payment_{name}"] for name in _PAYMENT},
         order_name=row["order_name"],

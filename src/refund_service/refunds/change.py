@@ -19,7 +19,7 @@ from refund_service.idempotency.keys import Claim, claim_binds, claim_key, kept_
 from refund_service.jobs.enqueue import job_values
 from refund_service.jobs.queue import wake_job
 from refund_service.jobs.tables import jobs
-from refund_service.payments.balance import available
+from refund_service.payments.balance import available, available_of
 from refund_service.payments.tables import payments
 from refund_service.refunds.creation import event_data
 from refund_service.refunds.errors import AmountExceedsAvailable, RefundNotInStatus
@@ -205,13 +205,7 @@ def _refuse_impossible(refund: Refund, event: RefundEvent) -> None:
 
 def available_of_view(refund: Mapping[str, Any]) -> int:
     """What is available of the payment that a refund's view shows."""
-    return max(
-        0,
-        refund["payment_captured"]
-        - refund["payment_held"]
-        - refund["payment_refunded"]
-        - refund["payment_disputed"],
-    )
+    return available_of(*(refund[f"payment_{part}"] for part in ("captured", "held", "refunded", "disputed")))
 
 
 def _binds(

@@ -6,14 +6,15 @@ service: silence is not a no, and nothing is sent anew that might have arrived.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import timedelta
-from typing import Final, assert_never
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any, Final, assert_never
 
 from refund_service.gateways.answers import (
     Absent,
     Accepted,
     Answer,
+    BankReference,
     CannotTell,
     DeclineCode,
     Declined,
@@ -42,9 +43,7 @@ from refund_service.refunds.next_step import (
     back_off,
     sweep_delay,
 )
-from refund_service.refunds.record import Conclusion
-from refund_service.refunds.states import RefundEvent, Status
-from refund_service.refunds.tables import AttemptState
+from refund_service.refunds.states import AttemptState, RefundEvent, Status
 
 AT_ONCE: Final = timedelta(0)
 ASK_PERSON_AGAIN: Final = timedelta(hours=6)
@@ -53,6 +52,43 @@ IN_FLIGHT_FOR: Final = timedelta(seconds=5)
 UNKNOWN_IS_LATE_AFTER: Final = timedelta(hours=1)
 UNSENT_IS_LONG_AFTER: Final = 10
 """Sendings that never left before a person is called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call to the gateway, for whoever asks later what was said."""
+
+    kind: str
+    result: str
+    detail: str
+    called_at: datetime
+    answered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a worker concludes about a refund; ``None`` leaves things as they are."""
+
+    event: RefundEvent | None = None
+    attempt_state: AttemptState | None = None
+    ambiguous: bool = False
+    look_ups: int = 0
+    """By how many the attempt's count rises."""
+    missed: bool | None = None
+    """A look-up that answered "not there" counts a miss; one that found it clears them."""
+    refusal: tuple[str, str] | None = None
+    """A refusal that came after a doubt: kept until the look-ups agree."""
+    gateway_refund_id: str | None = None
+    bank_reference: BankReference | None = None
+    failure: tuple[str, str] | None = None
+    attention: str | None = None
+    due_in: timedelta | None = None
+    wait: timedelta | None = None
+    """When the job is due again; ``None`` where it is done."""
+    job_error: str | None = None
+    call: Call | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+    """What the event tells besides."""
 
 
 def conclude_answer(case: Case, answer: Answer, traits: GatewayTraits) -> Conclusion:

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, RowMapping, desc, select
+from sqlalchemy import ColumnElement, desc, select
 
 from refund_service.customers.tables import customers
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.orders.tables import orders
@@ -90,7 +90,7 @@ def _conditions(filters: RefundFilters) -> list[ColumnElement[bool]]:
 
 async def list_refunds(
     db: Database, merchant_id: UUID, filters: RefundFilters, *, before: UUID | None, limit: int
-) -> Sequence[RowMapping]:
+) -> Sequence[Row]:
     """Up to ``limit`` refunds older than ``before``, newest first.
 
     Ids are time-ordered, so the id is the order, and what is inserted meanwhile stands before

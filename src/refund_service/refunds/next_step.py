@@ -7,8 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 from refund_service.gateways.protocol import GatewayTraits
-from refund_service.refunds.states import Status
-from refund_service.refunds.tables import AttemptState
+from refund_service.refunds.states import AttemptState, Status
 
 _HOURLY: Final = timedelta(hours=1)
 _LATER: Final = timedelta(hours=6)

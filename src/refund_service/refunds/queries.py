@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, Select, and_, select
+from sqlalchemy import Select, and_, select
 
 from refund_service.customers.tables import customers
-from refund_service.db.engine import Database
+from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.orders.tables import orders
@@ -18,7 +18,7 @@ from refund_service.policies.tables import decisions
 from refund_service.refunds.errors import RefundNotFound
 from refund_service.refunds.tables import attempts, gateway_calls, refund_transitions, refunds
 
-Refund = RowMapping
+Refund = Row
 """A row of ``refund_view``: the refund's columns, and those of its surroundings under a prefix."""
 
 
@@ -83,7 +83,7 @@ _HISTORY: Final = (
 )
 
 
-async def history_of(db: Database, merchant_id: UUID, refund_id: UUID) -> Sequence[RowMapping]:
+async def history_of(db: Database, merchant_id: UUID, refund_id: UUID) -> Sequence[Row]:
     """Every move of a refund, oldest first."""
     return await db.rows(_HISTORY, merchant_id=merchant_id, refund_id=refund_id)
 
@@ -102,7 +102,7 @@ _CALLS: Final = (
 
 async def attempts_of(
     db: Database, merchant_id: UUID, refund_id: UUID
-) -> tuple[Sequence[RowMapping], Sequence[RowMapping]]:
+) -> tuple[Sequence[Row], Sequence[Row]]:
     """A refund's attempts, and every call to the gateway made for them, oldest first."""
     return (
         await db.rows(_ATTEMPTS, merchant_id=merchant_id, refund_id=refund_id),
@@ -133,6 +133,6 @@ _IN_CLARIFICATION: Final = (
 )
 
 
-async def in_clarification(db: Database, merchant_id: UUID, payment_id: UUID) -> Sequence[RowMapping]:
+async def in_clarification(db: Database, merchant_id: UUID, payment_id: UUID) -> Sequence[Row]:
     """The refunds over a payment whose answer was lost: they may have moved money."""
     return await db.rows(_IN_CLARIFICATION, merchant_id=merchant_id, payment_id=payment_id)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Delete, Integer, Select, Text, Update, func, or_, update
@@ -13,50 +12,13 @@ from refund_service import ids
 from refund_service.db.engine import Database
 from refund_service.db.writeset import P, WriteSet
 from refund_service.events.record import event_values
-from refund_service.gateways.answers import BankReference
 from refund_service.jobs.lease import Job, done, lease_binds, put_back, renewed
 from refund_service.payments.tables import payments
 from refund_service.refunds.case import Case
-from refund_service.refunds.states import HOLDING, RefundEvent, hold_change, move, refunded_change
+from refund_service.refunds.conclude import Conclusion
+from refund_service.refunds.states import HOLDING, hold_change, move, refunded_change
 from refund_service.refunds.submit import WORKER, told
-from refund_service.refunds.tables import AttemptState, attempts, gateway_calls, refund_transitions, refunds
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One call to the gateway, for whoever asks later what was said."""
-
-    kind: str
-    result: str
-    detail: str
-    called_at: datetime
-    answered_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """What a worker concludes about a refund; ``None`` leaves things as they are."""
-
-    event: RefundEvent | None = None
-    attempt_state: AttemptState | None = None
-    ambiguous: bool = False
-    look_ups: int = 0
-    """By how many the attempt's count rises."""
-    missed: bool | None = None
-    """A look-up that answered "not there" counts a miss; one that found it clears them."""
-    refusal: tuple[str, str] | None = None
-    """A refusal that came after a doubt: kept until the look-ups agree."""
-    gateway_refund_id: str | None = None
-    bank_reference: BankReference | None = None
-    failure: tuple[str, str] | None = None
-    attention: str | None = None
-    due_in: timedelta | None = None
-    wait: timedelta | None = None
-    """When the job is due again; ``None`` where it is done."""
-    job_error: str | None = None
-    call: Call | None = None
-    more: dict[str, Any] = field(default_factory=dict)
-    """What the event tells besides."""
+from refund_service.refunds.tables import attempts, gateway_calls, refund_transitions, refunds
 
 
 def _record(lease: Update | Delete) -> Select[Any]:

@@ -70,7 +70,7 @@ async def request_refund(
             return await _replay(db, merchant_id, kept)
         met = await _meet(db, merchant_id, asked, facts)
         payment, amount = met.payment, _amount(asked, met.payment)
-        await _refuse_impossible(db, merchant_id, asked, facts, payment, amount)
+        await _refuse_impossible(db, merchant_id, asked, facts, payment=payment, amount=amount)
 
         weighed = Facts(Money(amount, payment.currency), payment.captured_at, now, asked.reason)
         decision = evaluate(rules_of(merchant_id, facts.policy_version, facts.policy_rules), weighed)
@@ -219,15 +219,10 @@ def _amount(asked: RefundAsked, payment: PaymentFacts) -> int:
 
 
 async def _refuse_impossible(
-    db: Database,
-    merchant_id: UUID,
-    asked: RefundAsked,
-    facts: RequestFacts,
-    payment: PaymentFacts,
-    amount: int,
+    db: Database, merchant_id: UUID, asked: RefundAsked, facts: RequestFacts, *, payment: PaymentFacts, amount: int
 ) -> None:
     """What no policy can allow. Nothing of it is written down."""
-    if not is_active(asked.reason, facts.own_reason):
+    if not is_active(asked.reason, own=facts.own_reason):
         raise ReasonUnknown(f"{asked.reason!r} is not an active reason.", reason=asked.reason)
     if asked.currency not in (None, payment.currency):
         raise CurrencyDiffers(

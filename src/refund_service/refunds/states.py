@@ -53,6 +53,18 @@ class RefundEvent(StrEnum):
     RETRY = "retry"
 
 
+class AttemptState(StrEnum):
+    """What is known of the latest sending of an attempt."""
+
+    SENDING = "sending"  # marked as being sent; no answer written down yet
+    UNSENT = "unsent"  # nothing left this machine
+    WAITING = "waiting"  # the gateway is still working on an earlier sending
+    PENDING = "pending"  # the gateway has it and has not finished
+    LOST = "lost"  # no one can say
+    DONE = "done"
+    REFUSED = "refused"
+
+
 _S, _E = Status, RefundEvent
 
 TRANSITIONS: Final[dict[tuple[Status | None, RefundEvent], Status]] = {

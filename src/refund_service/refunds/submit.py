@@ -20,8 +20,8 @@ from refund_service.gateways.tables import gateway_accounts, stop_switches
 from refund_service.jobs.lease import Job, lease_binds, renewed
 from refund_service.refunds.case import Case
 from refund_service.refunds.creation import event_data
-from refund_service.refunds.states import RefundEvent, Status, move
-from refund_service.refunds.tables import AttemptState, attempts, refund_transitions, refunds
+from refund_service.refunds.states import AttemptState, RefundEvent, Status, move
+from refund_service.refunds.tables import attempts, refund_transitions, refunds
 
 WORKER: Final = "worker"
 """Who caused what no person did."""

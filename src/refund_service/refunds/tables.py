@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -29,20 +27,7 @@ from refund_service.db.columns import (
     text,
 )
 from refund_service.money import LARGEST_AMOUNT
-from refund_service.refunds.states import RefundEvent, Status
-
-
-class AttemptState(StrEnum):
-    """What is known of the latest sending of an attempt."""
-
-    SENDING = "sending"  # marked as being sent; no answer written down yet
-    UNSENT = "unsent"  # nothing left this machine
-    WAITING = "waiting"  # the gateway is still working on an earlier sending
-    PENDING = "pending"  # the gateway has it and has not finished
-    LOST = "lost"  # no one can say
-    DONE = "done"
-    REFUSED = "refused"
-
+from refund_service.refunds.states import AttemptState, RefundEvent, Status
 
 refunds = Table(
     "refunds",

@@ -20,8 +20,8 @@ ALIVE_WITHIN: Final = 30
 class State:
     """What is open, what is late, and who works on it."""
 
-    open_by_status: dict[str, int]
-    oldest_by_status: dict[str, float]
+    open_by_status: dict[Status, int]
+    oldest_by_status: dict[Status, float]
     """Seconds."""
     attention: int
     job_lag: float
@@ -54,9 +54,9 @@ async def read_state(db: Database) -> State:
     found = await db.rows(_OPEN)
     rest = (await db.rows(_REST))[0]
     return State(
-        open_by_status={status: 0 for status in HOLDING}
+        open_by_status=dict.fromkeys(HOLDING, 0)
         | {Status(row["status"]): row["number"] for row in found},
-        oldest_by_status={status: 0.0 for status in HOLDING}
+        oldest_by_status=dict.fromkeys(HOLDING, 0.0)
         | {Status(row["status"]): float(row["oldest"]) for row in found},
         attention=rest["attention"],
         job_lag=max(0.0, float(rest["lag"])),

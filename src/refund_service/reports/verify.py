@@ -134,9 +134,12 @@ CHECKS: Final[tuple[tuple[str, str, str], ...]] = (
         """
         SELECT k.merchant_id, k.key, k.kind, k.resource_id FROM idempotency_keys k
         WHERE NOT CASE k.kind
-            WHEN 'refund' THEN EXISTS (SELECT FROM refunds x WHERE x.merchant_id = k.merchant_id AND x.id = k.resource_id)
-            WHEN 'payment' THEN EXISTS (SELECT FROM payments x WHERE x.merchant_id = k.merchant_id AND x.id = k.resource_id)
-            WHEN 'decision' THEN EXISTS (SELECT FROM decisions x WHERE x.merchant_id = k.merchant_id AND x.id = k.resource_id)
+            WHEN 'refund' THEN EXISTS (SELECT FROM refunds x
+                WHERE x.merchant_id = k.merchant_id AND x.id = k.resource_id)
+            WHEN 'payment' THEN EXISTS (SELECT FROM payments x
+                WHERE x.merchant_id = k.merchant_id AND x.id = k.resource_id)
+            WHEN 'decision' THEN EXISTS (SELECT FROM decisions x
+                WHERE x.merchant_id = k.merchant_id AND x.id = k.resource_id)
             WHEN 'policy' THEN EXISTS (SELECT FROM policies x WHERE x.merchant_id = k.merchant_id)
             ELSE false END
         """,

@@ -55,7 +55,7 @@ async def list_all(
     since = BEGINNING
     if cursor is not None:
         place = open_cursor(house.cursor_secret, bound, cursor)
-        if len(place) != len(BEGINNING):
+        if len(place) == 1:
             raise CursorInvalid("The cursor was made for another list.")
         since = place
     rows = await read_feed(house.db, merchant_id, since=since, limit=limit)

@@ -72,7 +72,7 @@ class OrderOut(Wire):
 class OrderPatch(Wire):
     """Facts that come later. A fact that is told as null is taken back."""
 
-    facts: Facts = {}
+    facts: Facts = Field(default_factory=dict)
     tags: Tags | None = None
     country: Country | None = None
 

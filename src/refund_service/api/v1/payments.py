@@ -69,9 +69,9 @@ class LineIn(Wire):
     unit_price: SignedAmount
     tax: SignedAmount = Field(0, description="Of the whole line")
     total: SignedAmount | None = Field(
-        None, description="Of the whole line, as paid; quantity × unit_price where it is left out"
+        None, description="Of the whole line, as paid; quantity times unit_price where it is left out"
     )
-    tags: Tags = []
+    tags: Tags = Field(default_factory=list)
 
     def as_new(self) -> NewLine:
         """As a plain value."""
@@ -94,9 +94,9 @@ class OrderIn(Wire):
 
     id: Reference
     country: Country | None = None
-    tags: Tags = []
-    facts: Facts = {}
-    lines: Annotated[list[LineIn], Field(max_length=1000)] = []
+    tags: Tags = Field(default_factory=list)
+    facts: Facts = Field(default_factory=dict)
+    lines: Annotated[list[LineIn], Field(max_length=1000)] = Field(default_factory=list)
 
     def as_new(self) -> NewOrder:
         """As a plain value."""
@@ -117,7 +117,7 @@ class PaymentIn(Wire):
     reference: Reference | None = Field(None, description="Your own name for it, unique for ever")
     customer: CustomerIn | None = None
     order: OrderIn | None = None
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class PaymentOut(Wire):
@@ -160,8 +160,8 @@ Writer = Annotated[Caller, needs(Scope.PAYMENTS_WRITE)]
     summary="Register a captured payment",
     status_code=201,
     response_model=PaymentOut,
-    responses={200: {"model": PaymentOut, "description": "It was registered before"}}
-    | problems(409, 413, 415, 422),
+    responses=problems(409, 413, 415, 422)
+    | {200: {"model": PaymentOut, "description": "It was registered before"}},
 )
 async def register(
     request: Request, body: PaymentIn, caller: Writer, house: InHouse, _key: KeyHeader = None

@@ -105,7 +105,7 @@ class RefundIn(Wire):
     replaces: Annotated[UUID, PublicId("refund")] | None = Field(
         None, description="The reversed refund that this one makes good"
     )
-    metadata: Metadata = {}
+    metadata: Metadata = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:

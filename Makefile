@@ -1,0 +1,82 @@
+# What a person does here every day. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+# More for pytest, such as: make test PYTEST='-n 2 tests/pure'
+PYTEST ?=
+# A real year where it lies beside the checkout, else a small sample of the same shape.
+REPLAY ?= $(firstword $(wildcard ../shared/data/online-retail-france.csv) examples/online-retail-sample.csv)
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+UV_VERSION := 0.13.9
+
+.PHONY: help
+help: ## List what can be done
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+.PHONY: run
+run: $(READY) ## Start everything with a test merchant and paid orders to refund
+	@exec $(BIN)/refund-service demo
+
+.PHONY: test
+test: $(READY) ## Run every test
+	$(BIN)/pytest $(PYTEST)
+
+.PHONY: check
+check: $(READY) ## Format, lint, types, imports, image, OpenAPI document, migrations
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/refund-service openapi --check openapi/refund-service.v1.json
+	$(BIN)/refund-service migrate --check
+
+.PHONY: replay
+replay: $(READY) ## Feed a retailer's orders and cancellations through the API
+	$(BIN)/python examples/replay_online_retail.py "$(REPLAY)" --start
+
+.PHONY: openapi
+openapi: $(READY) ## Write the OpenAPI document anew from the code
+	$(BIN)/refund-service openapi --write openapi/refund-service.v1.json
+
+.PHONY: format
+format: $(READY) ## Format the code and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# One resolution for all four: the others are held to the versions of the largest.
+# `make lock LOCK=--upgrade` takes newer versions; without it only what changed moves.
+LOCK ?=
+.PHONY: lock
+lock: $(READY) ## Resolve the dependencies anew and write the locks
+	$(BIN)/python -m pip install --quiet uv==$(UV_VERSION)
+	compile="$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-emit-find-links --no-header" && \
+	$$compile pyproject.toml --extra embedded --group dev -o requirements-dev.lock $(LOCK) && \
+	$$compile pyproject.toml --extra embedded -c requirements-dev.lock -o requirements.lock && \
+	$$compile pyproject.toml -c requirements-dev.lock -o requirements-image.lock && \
+	$$compile --group pyproject.toml:build -c requirements-dev.lock -o requirements-build.lock
+
+.PHONY: clean
+clean: ## Remove the environment, the caches and what was built; the data in .data stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The lock holds everything, so pip has nothing to resolve (--no-deps) and nothing to trust (hashes).
+$(READY): requirements-dev.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "There is no $(PYTHON) here. Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$$($(PYTHON) --version) is too old. Python 3.11 or newer is needed: make PYTHON=python3.11" >&2; exit 1; }
+	@echo "Making $(VENV); this takes about a minute, once."
+	@$(PYTHON) -m venv $(VENV) || { \
+	    echo "$(PYTHON) cannot make an environment; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@export PIP_DISABLE_PIP_VERSION_CHECK=1 && \
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock && \
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
