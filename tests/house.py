@@ -22,7 +22,6 @@ import uvicorn
 from sandbox_fixture import TOKEN, Sandbox
 from sqlalchemy import text
 
-
 from refund_service.app import Parts, build_desk, build_sender, build_worker, create_app, put_together
 from refund_service.clock import utc_now
 from refund_service.gateways.accounts import NewAccount, add_account
@@ -244,7 +243,11 @@ def listening(parts: Parts, worker: Worker | None) -> Iterator[tuple[uvicorn.Ser
         listener.listen(1024)
         listener.setblocking(False)
         config = uvicorn.Config(
-            create_app(parts, worker=worker), lifespan="off", access_log=False, log_config=None, http="httptools"
+            create_app(parts, worker=worker),
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            http="httptools",
         )
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # pytest keeps its own
@@ -304,5 +307,3 @@ class Process:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-
-

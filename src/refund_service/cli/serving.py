@@ -108,7 +108,7 @@ def _listen(host: str, port: int) -> tuple[socket.socket, str]:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
     listener.listen(1024)
-    listener.setblocking(False)  # noqa: FBT003 - the standard library's form
+    listener.setblocking(False)
     shown = f"[{host}]" if family is socket.AF_INET6 else host
     return listener, f"http://{shown}:{listener.getsockname()[1]}"
 

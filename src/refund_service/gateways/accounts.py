@@ -145,9 +145,7 @@ async def pause_account(
     db: Database, merchant_id: UUID, account_id: UUID, reason: str, *, actor: str, now: datetime
 ) -> bool:
     """Stop sending through an account whose credentials are refused; false where it is paused already."""
-    return await _change_status(
-        db, merchant_id, account_id, "paused", reason=reason, actor=actor, now=now
-    )
+    return await _change_status(db, merchant_id, account_id, "paused", reason=reason, actor=actor, now=now)
 
 
 async def resume_account(

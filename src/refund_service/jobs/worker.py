@@ -103,7 +103,7 @@ class Worker:
                 per_lane=PER_LANE,
                 closed_lanes=full | set(self._closed_lanes()),
             )
-        except Exception:  # noqa: BLE001 - a worker outlives its database
+        except Exception:
             log.warning("worker.cannot_claim", worker_id=str(self.id), exc_info=True)
             return 0
         for job in taken:
@@ -140,7 +140,7 @@ class Worker:
                     pid=os.getpid(),
                     running=len(self._running),
                 )
-            except Exception:  # noqa: BLE001 - told by its absence
+            except Exception:
                 log.warning("worker.no_heartbeat", worker_id=str(self.id))
             await asyncio.sleep(HEARTBEAT)
 

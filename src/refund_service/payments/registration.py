@@ -137,7 +137,7 @@ def add_registration(write: WriteSet) -> None:
         "lines",
         order_lines,
         {"merchant_id": P("merchant_id"), "order_id": P("order_row")}
-        | {name: line.c[name] for name in line.c.keys()}  # noqa: SIM118 - columns, not a dict,
+        | {column.name: column for column in line.c},
         rows=line,
         when=takes_lines,
         times=case((takes_lines, func.jsonb_array_length(P("order_lines", JSONB))), else_=0),

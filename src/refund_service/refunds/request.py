@@ -219,7 +219,13 @@ def _amount(asked: RefundAsked, payment: PaymentFacts) -> int:
 
 
 async def _refuse_impossible(
-    db: Database, merchant_id: UUID, asked: RefundAsked, facts: RequestFacts, *, payment: PaymentFacts, amount: int
+    db: Database,
+    merchant_id: UUID,
+    asked: RefundAsked,
+    facts: RequestFacts,
+    *,
+    payment: PaymentFacts,
+    amount: int,
 ) -> None:
     """What no policy can allow. Nothing of it is written down."""
     if not is_active(asked.reason, own=facts.own_reason):

@@ -54,8 +54,7 @@ async def read_state(db: Database) -> State:
     found = await db.rows(_OPEN)
     rest = (await db.rows(_REST))[0]
     return State(
-        open_by_status=dict.fromkeys(HOLDING, 0)
-        | {Status(row["status"]): row["number"] for row in found},
+        open_by_status=dict.fromkeys(HOLDING, 0) | {Status(row["status"]): row["number"] for row in found},
         oldest_by_status=dict.fromkeys(HOLDING, 0.0)
         | {Status(row["status"]): float(row["oldest"]) for row in found},
         attention=rest["attention"],
