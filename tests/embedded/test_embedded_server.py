@@ -299,7 +299,7 @@ async def test_the_next_owner_waits_for_the_killed_ones_server_to_end(folder, ow
     owner.process.kill()
     owner.process.wait()
     successor = own(folder)
-    while (folder / "owner.lock").read_text() != f"{successor.process.pid}\n":  # noqa: ASYNC110 - nothing tells of a lock
+    while (folder / "owner.lock").read_text() != f"{successor.process.pid}\n":
         await asyncio.sleep(0.01)
     os.kill(keeper, signal.SIGCONT)
 

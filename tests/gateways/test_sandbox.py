@@ -83,7 +83,7 @@ async def test_the_look_up_finds_it_by_reference_and_by_id(desk, new_command):
 
 async def until(condition):
     """Another process cannot set an event of ours: it has to be asked."""
-    while not condition():  # noqa: ASYNC110 - as said
+    while not condition():
         await asyncio.sleep(0.01)
 
 

@@ -14,11 +14,10 @@ from contextlib import suppress
 from typing import Final
 
 import structlog
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from refund_service.api.problems import Problems
-from refund_service.api.refusals import BodyTooLarge, InternalError, RouteNotFound
+from refund_service.api.problems import Problems, mistake
+from refund_service.api.refusals import BodyTooLarge, RouteNotFound
 from refund_service.api.visit import Visit, begin_visit
 from refund_service.clock import seconds
 from refund_service.errors import RefundServiceError
@@ -82,14 +81,12 @@ class Edge:
         try:
             exchange.refuse_at_the_door()
             await self._app(scope, exchange.receive, exchange.send)
-        except ClientDisconnect:
-            exchange.status = CLIENT_GONE
         except RefundServiceError as refusal:
             await self._answer(scope, exchange, refusal)
         except Exception as error:  # noqa: BLE001 - the last to hear of it: whatever it was, the caller is answered
-            told = InternalError("The request could not be answered.")
-            told.__cause__ = error
-            await self._answer(scope, exchange, told)
+            # FastAPI's own last resort, where it lies inside, has answered and logged it and raised it again.
+            if exchange.status is None or exchange.visit.code is None:
+                await self._answer(scope, exchange, mistake(error))
 
     async def _answer(self, scope: Scope, exchange: _Exchange, error: RefundServiceError) -> None:
         answer = self._problems.answer(scope, error)

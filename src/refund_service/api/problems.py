@@ -18,7 +18,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
 from refund_service.api.invalid import refusal_of
@@ -80,10 +80,12 @@ class Problems:
         self._pages = f"{public_url.rstrip('/')}/problems/"
 
     def install(self, app: FastAPI) -> None:
-        """Let ``app`` answer its errors here. What is no error of ours goes on to the edge."""
+        """Let ``app`` answer its errors here, its last resort included."""
         app.add_exception_handler(RefundServiceError, self._on_refusal)
         app.add_exception_handler(RequestValidationError, self._on_invalid)
         app.add_exception_handler(HTTPException, self._on_http)
+        app.add_exception_handler(Exception, self._on_mistake)
+        app.add_exception_handler(ClientDisconnect, _on_client_gone)
 
     def answer(self, scope: Mapping[str, Any], error: RefundServiceError) -> Response:
         """The answer that tells ``error``."""
@@ -121,8 +123,22 @@ class Problems:
     async def _on_invalid(self, request: Request, error: Exception) -> Response:
         return self.answer(request.scope, refusal_of(cast("RequestValidationError", error)))
 
+    async def _on_mistake(self, request: Request, error: Exception) -> Response:
+        return self.answer(request.scope, mistake(error))
+
     async def _on_http(self, request: Request, error: Exception) -> Response:
         return self.answer(request.scope, _of_http(request, cast("HTTPException", error)))
+
+
+async def _on_client_gone(_connection: HTTPConnection, _error: Exception) -> None:
+    """No one is there to be answered: nothing went wrong here."""
+
+
+def mistake(error: Exception) -> InternalError:
+    """What is answered for an error that is none of ours: nothing of it but that there was one."""
+    told = InternalError("The request could not be answered.")
+    told.__cause__ = error
+    return told
 
 
 def _of_http(request: Request, error: HTTPException) -> RefundServiceError:
@@ -139,7 +155,7 @@ def _of_http(request: Request, error: HTTPException) -> RefundServiceError:
         case status if status < _SERVER_ERROR:
             return BodyUnreadable("The request could not be read.")
         case _:
-            return InternalError("The request could not be answered.")
+            return mistake(error)
 
 
 def _methods(request: Request) -> set[str]:

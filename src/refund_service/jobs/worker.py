@@ -140,7 +140,7 @@ class Worker:
                     pid=os.getpid(),
                     running=len(self._running),
                 )
-            except Exception:
+            except Exception:  # noqa: BLE001 - told by its absence
                 log.warning("worker.no_heartbeat", worker_id=str(self.id))
             await asyncio.sleep(HEARTBEAT)
 
