@@ -83,6 +83,7 @@ def upgrade() -> None:
         sa.Column("merchant_id", sa.Uuid(), nullable=False),
         sa.Column("lane", sa.Uuid(), nullable=False),
         sa.Column("subject_id", sa.Uuid(), nullable=False),
+        sa.Column("priority", sa.SmallInteger(), nullable=False),
         sa.Column("run_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("lease", sa.Uuid(), nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False),
@@ -90,7 +91,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("key", name=op.f("uq_jobs_key")),
     )
-    op.create_index(op.f("ix_jobs_lane_run_at"), "jobs", ["lane", "run_at"], unique=False)
+    op.create_index(
+        op.f("ix_jobs_lane_priority_run_at"), "jobs", ["lane", "priority", "run_at"], unique=False
+    )
     op.create_index(op.f("ix_jobs_subject_id"), "jobs", ["subject_id"], unique=False)
     op.create_table(
         "merchants",

@@ -20,13 +20,14 @@ from refund_service.api.v1 import events, me, orders, payments, policies, refund
 from refund_service.api.visit import Visit
 from refund_service.db.engine import Database, DatabaseOptions
 from refund_service.gateways.breaker import Breaker
+from refund_service.gateways.gate import Gate
 from refund_service.gateways.seal import Keyring
 from refund_service.gateways.send import Sender, make_client
 from refund_service.jobs.worker import Worker
 from refund_service.merchants.keys import KeyCabinet
 from refund_service.refunds.advance import Desk
 from refund_service.refunds.wait import Waiters
-from refund_service.settings import Settings
+from refund_service.settings import Mode, Settings
 from refund_service.tasks import handlers
 
 Application = ASGIApp
@@ -111,6 +112,8 @@ def build_desk(parts: Parts, sender: Sender) -> Desk:
         keyring=parts.keyring,
         sender=sender,
         breaker=Breaker(),
+        gate=Gate(),
+        refused_gateways=frozenset({"sandbox"}) if parts.settings.mode is Mode.PRODUCTION else frozenset(),
         now=clock.utc_now,
         seconds=clock.seconds,
         told=parts.waiters.tell,

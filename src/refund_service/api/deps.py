@@ -164,6 +164,8 @@ def _echoed(request: Request, key: str) -> Claim:
 
 
 def _claim(request: Request, key: str) -> Claim:
+    if " " not in key:
+        visit_of(request.scope).headers["Idempotency-Key"] = key
     told = fingerprint(
         request.method, request.url.path, request.scope["query_string"].decode("latin-1"), request.state.body
     )

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table
 
 from refund_service.db.writeset import P
-from refund_service.jobs.tables import jobs
+from refund_service.jobs.tables import URGENT, jobs
 
 
 def job_values(*, run_at: ColumnElement[Any]) -> tuple[Table, dict[str, Any]]:
@@ -22,6 +22,7 @@ def job_values(*, run_at: ColumnElement[Any]) -> tuple[Table, dict[str, Any]]:
         "merchant_id": P("merchant_id"),
         "lane": P("job_lane"),
         "subject_id": P("job_subject_id"),
+        "priority": URGENT,
         "run_at": run_at,
         "tries": 0,
     }

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Delete, Interval, Text, Update, delete, func, update
 
 from refund_service.db.writeset import P
-from refund_service.jobs.tables import jobs
+from refund_service.jobs.tables import LATER, jobs
 
 LEASE: Final = timedelta(seconds=60)
 """Longer than any call to a gateway may take, with room to write down what came of it."""
@@ -56,6 +56,7 @@ def put_back() -> Update:
         .where(*_held())
         .values(
             lease=None,
+            priority=LATER,
             run_at=func.db_now() + P("wait", Interval),
             tries=jobs.c.tries + 1,
             last_error=P("job_error", Text),

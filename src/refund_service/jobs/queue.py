@@ -7,14 +7,28 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Integer, Interval, Uuid, and_, delete, func, literal, or_, select, true, update
+from sqlalchemy import (
+    Integer,
+    Interval,
+    Uuid,
+    and_,
+    column,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+    update,
+    values,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from refund_service import ids
 from refund_service.db.engine import Database
 from refund_service.db.writeset import P
 from refund_service.jobs.lease import LEASE, Job
-from refund_service.jobs.tables import jobs
+from refund_service.jobs.tables import LATER, URGENT, jobs
 
 
 def _claim() -> Any:
@@ -34,9 +48,14 @@ def _claim() -> Any:
         .scalar_subquery()
     )
     lanes = lanes.union_all(select(following).where(lanes.c.lane.is_not(None)))
+    priority = values(column("level", Integer), name="priority").data([(URGENT,), (LATER,)])
     due = (
-        select(jobs.c.id, jobs.c.run_at)
-        .where(jobs.c.lane == lanes.c.lane, jobs.c.run_at <= func.db_now())
+        select(jobs.c.id, jobs.c.priority, jobs.c.run_at)
+        .where(
+            jobs.c.lane == lanes.c.lane,
+            jobs.c.priority == priority.c.level,
+            jobs.c.run_at <= func.db_now(),
+        )
         .order_by(jobs.c.run_at)
         .limit(P("per_lane", Integer))
         .with_for_update(skip_locked=True)
@@ -45,9 +64,10 @@ def _claim() -> Any:
     chosen = (
         select(due.c.id)
         .select_from(lanes)
+        .join(priority, true())
         .join(due, true())
         .where(lanes.c.lane.is_not(None), lanes.c.lane != func.all(P("closed_lanes", ARRAY(Uuid))))
-        .order_by(due.c.run_at)
+        .order_by(due.c.priority, due.c.run_at)
         .limit(P("at_most", Integer))
         .cte("chosen")
     )
@@ -111,13 +131,14 @@ _promise = insert(jobs).values(
     merchant_id=P("merchant_id"),
     lane=P("lane"),
     subject_id=P("subject_id"),
+    priority=URGENT,
     run_at=func.db_now(),
     tries=0,
 )
 _PROMISE_ONCE: Final = _promise.on_conflict_do_nothing(index_elements=[jobs.c.key])
 _PROMISE_NOW: Final = _promise.on_conflict_do_update(
     index_elements=[jobs.c.key],
-    set_={"run_at": func.db_now()},
+    set_={"run_at": func.db_now(), "priority": URGENT},
     # A job that is being worked on is left to its worker.
     where=or_(jobs.c.lease.is_(None), jobs.c.run_at <= func.db_now()),
 )

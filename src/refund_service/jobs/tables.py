@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, Table, Text, Uuid
+from typing import Final
+
+from sqlalchemy import Column, Index, Integer, SmallInteger, Table, Text, Uuid
 
 from refund_service.db.columns import metadata, moment, text
+
+URGENT: Final = 0
+"""Someone waits for it: a first sending, or a question asked by hand."""
+
+LATER: Final = 1
+"""A look-up, a poll, another try."""
 
 # The operator's own, not a merchant's: ``lane`` is what takes turns (a gateway account), and a
 # job is taken by moving ``run_at`` to the end of the lease, so one column says what is due.
@@ -17,11 +25,12 @@ jobs = Table(
     Column("merchant_id", Uuid, nullable=False),
     Column("lane", Uuid, nullable=False),
     Column("subject_id", Uuid, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
     moment("run_at"),
     Column("lease", Uuid),
     Column("tries", Integer, nullable=False),
     text("last_error", nullable=True),
-    Index(None, "lane", "run_at"),
+    Index(None, "lane", "priority", "run_at"),
     Index(None, "subject_id"),
 )
 

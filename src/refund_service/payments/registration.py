@@ -188,7 +188,9 @@ def registration_binds(
         "customer_name": customer.name if customer else None,
         "customer_locale": customer.locale if customer else None,
         "customer_is_new": customer is not None and around.customer_id is None,
-        "customer_told_again": customer is not None and around.customer_id is not None,
+        "customer_told_again": customer is not None
+        and around.customer_id is not None
+        and any((customer.email, customer.name, customer.locale)),
         "order_row": order_row,
         "order_id": order.order_id if order else None,
         "order_country": order.country if order else None,

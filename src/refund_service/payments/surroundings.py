@@ -39,6 +39,7 @@ class Surroundings:
 
 def _surroundings() -> Select[Any]:
     a, p, o, c = gateway_accounts, payments, orders, customers
+    paid_for = orders.alias("paid_for")
     return (
         select(
             a.c.id.label("account_id"),
@@ -47,6 +48,7 @@ def _surroundings() -> Select[Any]:
             a.c.remote_account.label("account_remote"),
             a.c.settings.label("account_settings"),
             *(p.c[name].label(f"payment_{name}") for name in _PAYMENT_FACTS),
+            paid_for.c.order_id.label("payment_order_name"),
             o.c.id.label("order_id"),
             o.c.currency.label("order_currency"),
             o.c.lines.label("order_lines"),
@@ -63,6 +65,7 @@ def _surroundings() -> Select[Any]:
                 p.c.gateway_payment_id == P("gateway_payment_id"),
             ),
         )
+        .outerjoin(paid_for, and_(paid_for.c.merchant_id == p.c.merchant_id, paid_for.c.id == p.c.order_id))
         .outerjoin(o, and_(o.c.merchant_id == a.c.merchant_id, o.c.order_id == P("order_id", Text)))
         .outerjoin(c, and_(c.c.merchant_id == a.c.merchant_id, c.c.customer_id == P("customer_id", Text)))
         .where(
@@ -74,7 +77,7 @@ def _surroundings() -> Select[Any]:
     )
 
 
-_PAYMENT_FACTS: Final = ("id", "captured", "currency", "order_id", "refunded_elsewhere", "reference")
+_PAYMENT_FACTS: Final = ("id", "captured", "currency", "refunded_elsewhere", "reference")
 _SURROUNDINGS: Final = _surroundings()
 
 
@@ -104,6 +107,7 @@ async def read_surroundings(db: Database, merchant_id: UUID, new: NewPayment) ->
         )
     row = (knowing or rows)[0]
     payment = {name: row[f"payment_{name}"] for name in _PAYMENT_FACTS}
+    payment["order_id"] = row["payment_order_name"]
     order = {name: row[f"order_{name}"] for name in ("id", "currency", "lines", "customer_id")}
     return Surroundings(
         account={name: row[f"account_{name}"] for name in ("id", "name", "gateway", "remote", "settings")},
@@ -115,16 +119,20 @@ async def read_surroundings(db: Database, merchant_id: UUID, new: NewPayment) ->
 
 def refuse_contradiction(registered: Mapping[str, Any], new: NewPayment) -> None:
     """The same gateway payment with another amount or currency is not the same capture."""
-    was = {
+    was: dict[str, Any] = {
         "captured": registered["captured"],
         "currency": registered["currency"],
         "already_refunded": registered["refunded_elsewhere"],
     }
-    asked = {
+    asked: dict[str, Any] = {
         "captured": new.captured.minor,
         "currency": new.captured.currency,
         "already_refunded": new.already_refunded,
     }
+    # What is not told again is not denied.
+    for name, told in (("order_id", new.order and new.order.order_id), ("reference", new.reference)):
+        if told is not None:
+            was[name], asked[name] = registered[name], told
     if was != asked:
         raise PaymentExists(
             f"{new.gateway_payment_id} is registered as {was['captured']} {was['currency']}.",

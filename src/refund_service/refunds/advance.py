@@ -32,6 +32,7 @@ from refund_service.gateways.answers import (
     Unknown,
 )
 from refund_service.gateways.breaker import Breaker
+from refund_service.gateways.gate import Gate
 from refund_service.gateways.protocol import GatewayTraits, RefundGateway
 from refund_service.gateways.registry import gateway_named
 from refund_service.gateways.seal import Keyring
@@ -78,6 +79,9 @@ class Desk:
     keyring: Keyring
     sender: Sender
     breaker: Breaker
+    gate: Gate
+    refused_gateways: frozenset[str]
+    """Kinds of gateway that are not sent through here: the sandbox, in production."""
     now: Callable[[], datetime]
     seconds: Callable[[], float]
     told: Callable[[UUID], None]
@@ -118,21 +122,24 @@ async def advance_refund(desk: Desk, job: Job) -> None:
 
 
 async def _send(desk: Desk, job: Job, case: Case, gateway: RefundGateway, traits: GatewayTraits) -> None:
-    if not case.account_active:
+    if not case.account_active or case.account.gateway in desk.refused_gateways:
         await postpone_job(desk.db, job, STOPPED_FOR)
         return
     if not desk.breaker.allows(case.account.id, desk.seconds()):
         await postpone_job(desk.db, job, BREAKER_OPEN_FOR)
         return
     request = case.request or gateway.render_refund(case.command, case.account)
-    called_at = desk.now()
-    try:
-        await submit(desk.db, job, case, request, due_at=called_at + traits.in_flight_limit, now=called_at)
-    except BaseException:
-        desk.breaker.give_back(case.account.id)
-        raise
+    async with desk.gate.passing(case.account.id, traits.parallel_calls):
+        called_at = desk.now()
+        try:
+            await submit(
+                desk.db, job, case, request, due_at=called_at + traits.in_flight_limit, now=called_at
+            )
+        except BaseException:
+            desk.breaker.give_back(case.account.id)
+            raise
+        answer = await ask_refund(desk.sender, gateway, case.account, case.command, request)
     sending = _as_sending(case)
-    answer = await ask_refund(desk.sender, gateway, case.account, case.command, request)
     desk.breaker.record(case.account.id, ok=_reached(answer), now=desk.seconds())
 
     if isinstance(answer, Misconfigured):

@@ -21,7 +21,7 @@ from refund_service.jobs.queue import wake_job
 from refund_service.jobs.tables import jobs
 from refund_service.payments.balance import available, available_of
 from refund_service.payments.tables import payments
-from refund_service.refunds.creation import event_data
+from refund_service.refunds.creation import QUEUED_IS_LATE_AFTER, event_data
 from refund_service.refunds.errors import AmountExceedsAvailable, RefundNotInStatus
 from refund_service.refunds.queries import Refund, get_refund
 from refund_service.refunds.states import TRANSITIONS, RefundEvent, Status, hold_change, move
@@ -232,7 +232,7 @@ def _binds(
         "to_status": after,
         "version": refund["version"],
         "held_change": hold_change(before, after, refund["amount"]),
-        "due_at": now if after is Status.QUEUED else None,
+        "due_at": now + QUEUED_IS_LATE_AFTER if after is Status.QUEUED else None,
         "finished_at": None if after is Status.QUEUED else now,
         "job_key": key,
         "actor": actor,

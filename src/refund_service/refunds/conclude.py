@@ -114,7 +114,7 @@ def conclude_answer(case: Case, answer: Answer, traits: GatewayTraits) -> Conclu
             )
         case Unknown(seen):
             # Silence is not a no: the hold stays until we have looked it up.
-            return _lost(traits, mismatch=seen.startswith("mismatch"))
+            return _lost(traits, mismatch=seen.startswith("mismatch"), sends=attempt.sends)
         case _:
             assert_never(answer)
 
@@ -129,7 +129,9 @@ def conclude_finding(case: Case, finding: Finding, traits: GatewayTraits) -> tup
             if _differs(case, refund):
                 return _mismatched(case, attempt), None
             return replace(conclude_state(case, refund, traits), look_ups=1, missed=False), None
-        case CannotTell():
+        case CannotTell(seen):
+            if seen.startswith("mismatch"):
+                return _mismatched(case, attempt), None
             return _asked_in_vain(case, attempt), None
         case Absent():
             return _absent(case, attempt, traits)
@@ -206,7 +208,7 @@ def _declined(attempt: Attempt, code: DeclineCode, gateway_code: str, traits: Ga
         return Conclusion(
             event=RefundEvent.FAIL, attempt_state=AttemptState.REFUSED, failure=(code.value, gateway_code)
         )
-    return replace(_lost(traits, mismatch=False), refusal=(code.value, gateway_code))
+    return replace(_lost(traits, mismatch=False, sends=attempt.sends), refusal=(code.value, gateway_code))
 
 
 def _not_sent(attempt: Attempt, wait: timedelta) -> Conclusion:
@@ -229,9 +231,10 @@ def _not_sent(attempt: Attempt, wait: timedelta) -> Conclusion:
     )
 
 
-def _lost(traits: GatewayTraits, *, mismatch: bool) -> Conclusion:
+def _lost(traits: GatewayTraits, *, mismatch: bool, sends: int = 1) -> Conclusion:
     attention = "answer_differs" if mismatch else None
-    wait = sweep_delay(0)
+    # Where there is nothing to ask, the same bytes are sent again: ever more rarely, as look-ups are.
+    wait = sweep_delay(0 if traits.looks_up else sends - 1)
     if not traits.looks_up and not traits.deduplicates:
         attention, wait = attention or "cannot_be_looked_up", ASK_PERSON_AGAIN
     return Conclusion(

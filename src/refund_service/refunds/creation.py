@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from refund_service.policies.tables import decisions
 from refund_service.refunds.ask import PaymentFacts, RefundAsked
 from refund_service.refunds.states import RefundEvent, Status, move, outcome
 from refund_service.refunds.tables import refund_transitions, refunds
+
+QUEUED_IS_LATE_AFTER: Final = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Boolean, DateTime, Delete, Integer, Select, Text, Update, func, or_, update
@@ -54,8 +54,14 @@ def _record(lease: Update | Delete) -> Select[Any]:
                 (moved, None),
                 else_=refunds.c.attention_since,
             ),
-            due_at=P("due_at"),
-            finished_at=P("finished_at"),
+            # A status that is only confirmed does not become late later.
+            due_at=sql_case(
+                (P("due_anew", Boolean), P("due_at", DateTime(timezone=True))),
+                else_=func.coalesce(refunds.c.due_at, P("due_at", DateTime(timezone=True))),
+            ),
+            finished_at=sql_case(
+                (moved, P("finished_at", DateTime(timezone=True))), else_=refunds.c.finished_at
+            ),
             updated_at=P("now"),
         ),
         refunds.c.version,
@@ -188,6 +194,7 @@ async def record(
         "failure_gateway_code": said.failure[1] if said.failure else None,
         "attention": said.attention,
         "due_at": now + said.due_in if said.due_in is not None else None,
+        "due_anew": said.event is not None or _attempt_moves(case, said),
         "finished_at": None if status in HOLDING else now,
         "payment_touched": bool(held or refunded),
         "held_change": held,
@@ -219,5 +226,12 @@ async def record(
         statement = _AND_END
     else:
         statement = _AND_WAIT
-        binds |= {"wait": said.wait, "job_error": said.job_error}
+        # What failed together shall not come back together.
+        wait = timedelta(seconds=ids.jitter(said.wait.total_seconds()))
+        binds |= {"wait": wait, "job_error": said.job_error}
     await db.write(statement, **binds)
+
+
+def _attempt_moves(case: Case, said: Conclusion) -> bool:
+    """Whether the gateway told something new, though the status stays: accepted, and pending there."""
+    return case.attempt is not None and said.attempt_state not in {None, case.attempt.state}

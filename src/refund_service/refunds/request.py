@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -32,7 +32,14 @@ from refund_service.policies.publish import rules_of
 from refund_service.policies.reasons import ReasonUnknown, is_active
 from refund_service.policies.verdicts import Verdict
 from refund_service.refunds.ask import By, PaymentFacts, RefundAsked, RequestFacts, read_facts
-from refund_service.refunds.creation import CREATE, REFUSE, Asker, decision_binds, refund_binds
+from refund_service.refunds.creation import (
+    CREATE,
+    QUEUED_IS_LATE_AFTER,
+    REFUSE,
+    Asker,
+    decision_binds,
+    refund_binds,
+)
 from refund_service.refunds.errors import (
     AmountExceedsAvailable,
     AvailableChanged,
@@ -45,7 +52,6 @@ from refund_service.refunds.refusals import refusal_again, refusal_of, refused_b
 from refund_service.refunds.states import Status
 
 TRIES: Final = 5
-QUEUED_IS_LATE_AFTER: Final = timedelta(minutes=15)
 
 
 @dataclass(frozen=True, slots=True)

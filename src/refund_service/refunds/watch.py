@@ -13,7 +13,7 @@ from refund_service.db.engine import Database
 from refund_service.db.errors import WriteRefused
 from refund_service.db.writeset import P, WriteSet
 from refund_service.events.record import event_values
-from refund_service.jobs.tables import heartbeats, jobs
+from refund_service.jobs.tables import LATER, heartbeats, jobs
 from refund_service.orders.tables import orders
 from refund_service.refunds.creation import event_data
 from refund_service.refunds.states import HOLDING, Status
@@ -66,7 +66,7 @@ _CALL_PERSON: Final = _call_person()
 _LOST: Final = (
     insert(jobs)
     .from_select(
-        ["id", "name", "key", "merchant_id", "lane", "subject_id", "run_at", "tries"],
+        ["id", "name", "key", "merchant_id", "lane", "subject_id", "priority", "run_at", "tries"],
         select(
             func.gen_random_uuid(),
             literal("refund"),
@@ -74,6 +74,7 @@ _LOST: Final = (
             refunds.c.merchant_id,
             refunds.c.gateway_account_id,
             refunds.c.id,
+            literal(LATER),
             func.db_now(),
             literal(0),
         ).where(

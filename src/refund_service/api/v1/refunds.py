@@ -73,6 +73,12 @@ class InlinePayment(Wire):
     customer: CustomerIn | None = None
     order: OrderIn | None = None
 
+    @model_validator(mode="after")
+    def _one_order(self) -> Self:
+        if self.order_id is not None and self.order is not None and self.order.id != self.order_id:
+            raise PydanticCustomError("order-named-twice", "order_id and order.id name two orders.")
+        return self
+
 
 _WAYS_IN: Final = ("payment_id", "payment_reference", "gateway_payment_id", "order_id", "payment")
 
