@@ -566,6 +566,7 @@ def upgrade() -> None:
         sa.Column("headers", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("gateway_refund_id", sa.Text(), nullable=True),
         sa.Column("ambiguous", sa.Boolean(), nullable=False),
         sa.Column("sends", sa.Integer(), nullable=False),
         sa.Column("first_sent_at", sa.DateTime(timezone=True), nullable=False),

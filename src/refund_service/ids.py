@@ -96,5 +96,8 @@ def base62(value: int, length: int) -> str:
 
 
 def jitter(seconds: float, share: float = 0.1) -> float:
-    """``seconds``, up to ``share`` more or less, so that what failed together does not return together."""
-    return seconds * random.uniform(1 - share, 1 + share)  # noqa: S311 - spreads load, guards nothing
+    """``seconds`` and up to ``share`` more, so that what failed together does not return together.
+
+    Never less: a gateway that asks to be left alone for a while is.
+    """
+    return seconds * random.uniform(1, 1 + share)  # noqa: S311 - spreads load, guards nothing

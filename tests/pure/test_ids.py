@@ -132,6 +132,10 @@ def test_base_62_is_padded(value: int, length: int, shown: str) -> None:
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1))
-def test_jitter_stays_within_its_share(seconds: float, share: float) -> None:
+def test_jitter_waits_a_little_longer_and_never_less(seconds: float, share: float) -> None:  # UNK-14, GWP-19
     jittered = ids.jitter(seconds, share)
-    assert seconds * (1 - share) * 0.999 <= jittered <= seconds * (1 + share) * 1.001
+    assert seconds <= jittered <= seconds * (1 + share) * (1 + 1e-9)
+
+
+def test_jitter_keeps_apart_what_failed_together() -> None:  # UNK-14
+    assert len({ids.jitter(60) for _ in range(100)}) > 90

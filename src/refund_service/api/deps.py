@@ -143,7 +143,7 @@ KeyHeader = Annotated[
 def claim_of(request: Request) -> Claim | None:
     """What the request is to be remembered by, where it sent a key."""
     key = read_key(request.scope["headers"])
-    return None if key is None else _echoed(request, key)
+    return None if key is None else _claim(request, key)
 
 
 def required_claim(request: Request, *, reference: str | None, kind: str) -> Claim:
@@ -154,13 +154,7 @@ def required_claim(request: Request, *, reference: str | None, kind: str) -> Cla
     if reference is not None and read_key(request.scope["headers"]) is None:
         # A space, which no header's key can hold, keeps the two kinds of key apart.
         return _claim(request, f"{kind} {reference}")
-    return _echoed(request, require_key(request.scope["headers"]))
-
-
-def _echoed(request: Request, key: str) -> Claim:
-    """The claim of a header's key; the answer says under which key the request was understood."""
-    visit_of(request.scope).headers["Idempotency-Key"] = key
-    return _claim(request, key)
+    return _claim(request, require_key(request.scope["headers"]))
 
 
 def _claim(request: Request, key: str) -> Claim:

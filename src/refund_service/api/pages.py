@@ -48,9 +48,12 @@ def _whole(value: object) -> object:
     return value
 
 
+Whole = BeforeValidator(_whole)
+"""For numbers in queries: ``amount: Annotated[int | None, Whole, Query(ge=1)]``"""
+
 Limit = Annotated[
     int,
-    BeforeValidator(_whole),
+    Whole,
     Query(ge=1, le=MOST, description="How many at most, 1 to 100"),
 ]
 """``limit: Limit = USUAL``"""

@@ -22,15 +22,17 @@ from refund_service.cli.place import NoDatabase, any_place, attached_place, own_
 from refund_service.cli.serving import run, serve_until_asked
 from refund_service.clock import utc_now
 from refund_service.db.embedded import EmbeddedError, throwaway
-from refund_service.db.errors import DatabaseUnavailable
 from refund_service.db.migrations import differences
 from refund_service.db.migrations import migrate as upgrade_database
+from refund_service.errors import RefundServiceError
+from refund_service.gateways.accounts import NewAccount, accounts_of, add_account, resume_account
+from refund_service.gateways.registry import gateway_named
 from refund_service.gateways.switches import all_stops, resume_sends, stop_sends
 from refund_service.merchants.create import all_merchants, create_merchant
 from refund_service.merchants.roles import Role
 from refund_service.reports.verify import verify_promises
 from refund_service.schema import metadata
-from refund_service.settings import Settings
+from refund_service.settings import Mode, Settings
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -42,8 +44,10 @@ merchants_cli = typer.Typer(
     no_args_is_help=True, help="Merchants: a business, once for test and once for live."
 )
 keys_cli = typer.Typer(no_args_is_help=True, help="API keys.")
+accounts_cli = typer.Typer(no_args_is_help=True, help="Merchants' accounts at payment gateways.")
 cli.add_typer(merchants_cli, name="merchants")
 cli.add_typer(keys_cli, name="keys")
+cli.add_typer(accounts_cli, name="accounts")
 screen = Console()
 
 DataDir = Annotated[
@@ -55,7 +59,7 @@ def main() -> None:
     """Run a command; what can be told in one line is not told as a stack trace."""
     try:
         cli()
-    except (EmbeddedError, NoDatabase, DatabaseUnavailable, OSError, ValueError) as error:
+    except (EmbeddedError, NoDatabase, RefundServiceError, OSError, ValueError) as error:
         screen.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
         sys.exit(1)
 
@@ -82,6 +86,9 @@ def work(data_dir: DataDir = None) -> None:
     """Work on refunds without serving the API, until SIGTERM. Start as many as you like."""
     logs.configure()
     with attached_place(data_dir) as settings:
+        # Beside a `serve` on the same machine the usual port is taken: any free one, told in the log.
+        if "ops_port" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"ops_port": 0})  # noqa: PLW2901 - the same, a little changed
         run(lambda: serve_until_asked(settings, api=False, work=True, upgrade=False))
 
 
@@ -259,6 +266,67 @@ def end_key(
         was = asyncio.run(end())
     screen.print("revoked" if was else "there is no such key")
     _end(0 if was else 1)
+
+
+@accounts_cli.command("add")
+def new_account(
+    merchant: str,
+    gateway: Annotated[str, typer.Option(help="The kind of gateway, such as sandbox.")],
+    url: Annotated[str, typer.Option(help="Where it is reached.")],
+    credential: Annotated[
+        list[str], typer.Option(help="`name=value`, repeated; sealed, and never shown again.")
+    ],
+    name: Annotated[str, typer.Option(help="What the merchant calls it.")] = "default",
+    remote_account: Annotated[str, typer.Option(help="The account's id at the gateway.")] = "default",
+    setting: Annotated[list[str] | None, typer.Option(help="`name=JSON`, repeated.")] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Give a merchant an account at a gateway."""
+    merchant_id = ids.read("merchant", merchant)
+    gateway_named(gateway)
+    told = NewAccount(
+        name=name,
+        gateway=gateway,
+        remote_account=remote_account,
+        base_url=url,
+        credentials=dict(_pair(one) for one in credential),
+        settings={key: json.loads(value) for key, value in map(_pair, setting or [])},
+    )
+    with any_place(data_dir) as settings:
+        if settings.mode is Mode.PRODUCTION and gateway == "sandbox":
+            raise ValueError("The sandbox moves no money: it is refused in production.")
+        keyring = put_together(settings).keyring
+        made = _in(settings, lambda db: add_account(db, keyring, merchant_id, told, now=utc_now()))
+    screen.print(ids.show("gateway_account", made))
+
+
+@accounts_cli.command("list")
+def list_accounts(merchant: str, data_dir: DataDir = None) -> None:
+    """Show a merchant's accounts, and why one is paused."""
+    merchant_id = ids.read("merchant", merchant)
+    with any_place(data_dir) as settings:
+        for row in _in(settings, lambda db: accounts_of(db, merchant_id)):
+            shown = ids.show("gateway_account", row["id"])
+            screen.print(shown, row["gateway"], row["name"], row["status"], row["paused_reason"] or "")
+
+
+@accounts_cli.command("resume")
+def resume_one(merchant: str, account: str, data_dir: DataDir = None) -> None:
+    """Send through a paused account again, once what was wrong is mended."""
+    merchant_id, account_id = ids.read("merchant", merchant), ids.read("gateway_account", account)
+    with any_place(data_dir) as settings:
+        was = _in(
+            settings,
+            lambda db: resume_account(db, merchant_id, account_id, actor="operator", now=utc_now()),
+        )
+    screen.print("its refunds go on" if was else "it was not paused")
+
+
+def _pair(told: str) -> tuple[str, str]:
+    name, equals, value = told.partition("=")
+    if not equals:
+        raise ValueError(f"{told!r} is not name=value")
+    return name, value
 
 
 def _in(settings: Settings, verb: Any) -> Any:

@@ -57,9 +57,9 @@ class DatabaseUnavailable(Unavailable):
 class InvariantBroken(RefundServiceError):
     """A CHECK said no where a guard should have: our mistake, never the caller's."""
 
-    code = "internal-error"
+    code = "invariant-broken"
     status = 500
-    title = "Something went wrong here"
+    title = "The database kept us from a mistake"
     help = "Nothing was done. Tell the operator the request id."
 
 

@@ -54,6 +54,7 @@ def _add() -> Select[Any]:
             "updated_at": P("now"),
         },
     )
+    write.insert("told", *event_values("told", sequence=1))
     return write.done()
 
 
@@ -79,7 +80,17 @@ async def add_account(
         settings=dict(new.settings),
         sealed_credentials=sealed.blob,
         sealing_key_id=sealed.key_id,
+        actor="operator",
         now=now,
+        told_id=ids.new_id(),
+        told_type="gateway_account.added",
+        told_resource="gateway_account",
+        told_resource_id=account_id,
+        told_data={
+            "gateway_account_id": ids.show("gateway_account", account_id),
+            "gateway": new.gateway,
+            "status": "active",
+        },
     )
     return account_id
 

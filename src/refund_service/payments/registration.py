@@ -97,7 +97,8 @@ def add_registration(write: WriteSet) -> None:
         when=P("order_is_new", Boolean),
     )
     completed = P("order_completed", Boolean)
-    write.guard(
+    write.insert("order_told", *event_values("order_told", sequence=1), when=P("order_is_new", Boolean))
+    filled = write.guard(
         "order_completed",
         # An order that was first only named gets its lines with a later payment.
         update(orders)
@@ -114,8 +115,10 @@ def add_registration(write: WriteSet) -> None:
             version=orders.c.version + 1,
             updated_at=P("now"),
         ),
+        orders.c.version,
         times=case((completed, 1), else_=0),
     )
+    write.insert("order_filled", *event_values("order_filled", sequence=filled.c.version), when=completed)
     line = (
         func.jsonb_to_recordset(P("order_lines", JSONB))
         .table_valued(
@@ -166,6 +169,11 @@ def registration_binds(
         for n, line in enumerate(order.lines if order else (), 1)
     ]
     order_is_new = order is not None and around.order is None
+    told = {
+        "order_id": order.order_id if order else None,
+        "currency": new.captured.currency,
+        "lines": len(lines),
+    }
     return {
         "merchant_id": merchant_id,
         "payment_id": payment_id,
@@ -199,6 +207,16 @@ def registration_binds(
         "order_lines": lines,
         "order_is_new": order_is_new,
         "order_completed": bool(lines) and not order_is_new and not (around.order or {}).get("lines"),
+        "order_told_id": ids.new_id(),
+        "order_told_type": "order.registered",
+        "order_told_resource": "order",
+        "order_told_resource_id": order_row,
+        "order_told_data": told,
+        "order_filled_id": ids.new_id(),
+        "order_filled_type": "order.updated",
+        "order_filled_resource": "order",
+        "order_filled_resource_id": order_row,
+        "order_filled_data": told,
         "registered_id": ids.new_id(),
         "registered_type": "payment.registered",
         "registered_resource": "payment",

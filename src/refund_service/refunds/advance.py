@@ -16,7 +16,7 @@ import structlog
 
 from refund_service import metrics
 from refund_service.db.engine import Database
-from refund_service.db.errors import WriteRefused
+from refund_service.db.errors import Duplicate, WriteRefused
 from refund_service.gateways.accounts import pause_account
 from refund_service.gateways.answers import (
     Absent,
@@ -47,6 +47,7 @@ from refund_service.refunds.conclude import (
     conclude_finding,
     conclude_lost,
     conclude_person,
+    conclude_taken,
 )
 from refund_service.refunds.next_step import (
     Attempt,
@@ -168,8 +169,14 @@ async def _look_up(desk: Desk, job: Job, case: Case, gateway: RefundGateway, tra
 
 
 async def _write(desk: Desk, job: Job, case: Case, said: Conclusion, *, goes_on: bool = False) -> None:
+    try:
+        await record(desk.db, job, case, said, goes_on=goes_on, now=desk.now())
+    except Duplicate as taken:
+        if taken.constraint != "uq_refunds_gateway_refund":
+            raise
+        said = conclude_taken(case, said)
+        await record(desk.db, job, case, said, now=desk.now())
     status = move(case.status, said.event) if said.event else case.status
-    await record(desk.db, job, case, said, goes_on=goes_on, now=desk.now())
     if said.call is not None:
         took = (said.call.answered_at - said.call.called_at).total_seconds()
         metrics.CALLS.labels(case.account.gateway, said.call.kind, said.call.result).observe(max(0.0, took))

@@ -195,6 +195,21 @@ def conclude_lost(traits: GatewayTraits, why: str) -> Conclusion:
     return replace(_lost(traits, mismatch=False), wait=AT_ONCE, job_error=why)
 
 
+def conclude_taken(case: Case, said: Conclusion) -> Conclusion:
+    """The gateway named a refund of its own that is another refund of ours already."""
+    lose = case.status is Status.PROCESSING or case.status is Status.REQUIRES_ACTION
+    return Conclusion(
+        event=RefundEvent.LOSE_TRACK if lose else None,
+        attempt_state=AttemptState.LOST if lose else None,
+        ambiguous=True,
+        look_ups=said.look_ups,
+        attention="gateway_reference_taken",
+        due_in=ASK_PERSON_AGAIN,
+        wait=ASK_PERSON_AGAIN,
+        call=said.call,
+    )
+
+
 def conclude_person(attention: str) -> Conclusion:
     """No machine may do more; what the gateway tells by itself can still settle it."""
     return Conclusion(attention=attention, due_in=ASK_PERSON_AGAIN, wait=ASK_PERSON_AGAIN)

@@ -98,6 +98,7 @@ def _record(lease: Update | Delete) -> Select[Any]:
         )
         .values(
             state=func.coalesce(P("attempt_state", Text), attempts.c.state),
+            gateway_refund_id=func.coalesce(P("gateway_refund_id", Text), attempts.c.gateway_refund_id),
             ambiguous=or_(attempts.c.ambiguous, P("ambiguous", Boolean)),
             look_ups=attempts.c.look_ups + P("look_ups", Integer),
             misses=sql_case((missed.is_(None), attempts.c.misses), (missed, attempts.c.misses + 1), else_=0),

@@ -132,6 +132,8 @@ attempts = Table(
     Column("headers", JSONB, nullable=False),
     Column("body", LargeBinary, nullable=False),
     text("state"),
+    # The gateway's own id of what this attempt made there; the refund shows its latest attempt's.
+    text("gateway_refund_id", nullable=True),
     # Once true it stays true: some sending of these bytes may have arrived.
     Column("ambiguous", Boolean, nullable=False),
     Column("sends", Integer, nullable=False),

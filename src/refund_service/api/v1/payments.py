@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from refund_service import ids
 from refund_service.api.deps import Caller, InHouse, KeyHeader, answer, claim_of, needs, problems
@@ -39,8 +40,27 @@ from refund_service.payments.register import register_payment
 Tags = Annotated[list[Annotated[str, Text(64)]], Field(max_length=50)]
 SignedAmount = Annotated[int, Field(strict=True, ge=-LARGEST_AMOUNT, le=LARGEST_AMOUNT)]
 Country = Annotated[str, Field(strict=True, pattern="^[A-Z]{2}$", examples=["FR"])]
+
+
+def _kind_of_fact(fact: object) -> str:
+    match fact:
+        case None | bool():
+            return "answer"
+        case str():
+            return "text"
+        case _:
+            return "number"
+
+
+Fact = Annotated[
+    Annotated[Annotated[str, Text(500, least=0)], Tag("text")]
+    | Annotated[SignedAmount, Tag("number")]
+    | Annotated[bool | None, Tag("answer")],
+    # By its kind, so that what is wrong with a text is not told three times.
+    Discriminator(_kind_of_fact),
+]
 Facts = Annotated[
-    dict[Annotated[str, Text(40)], str | int | bool | None],
+    dict[Annotated[str, Text(40)], Fact],
     Field(max_length=50, examples=[{"fulfilled": True, "delivered_on": "2026-03-04"}]),
 ]
 
@@ -72,6 +92,15 @@ class LineIn(Wire):
         None, description="Of the whole line, as paid; quantity times unit_price where it is left out"
     )
     tags: Tags = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _total_is_an_amount(self) -> Self:
+        # Each may be allowed and their product be more than a column holds.
+        if self.total is None and abs(self.quantity * self.unit_price) > LARGEST_AMOUNT:
+            raise PydanticCustomError(
+                "too-large", "quantity times unit_price is more than the largest amount."
+            )
+        return self
 
     def as_new(self) -> NewLine:
         """As a plain value."""

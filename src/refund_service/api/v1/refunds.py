@@ -25,7 +25,16 @@ from refund_service.api.deps import (
     required_claim,
 )
 from refund_service.api.media import StrictRoute
-from refund_service.api.pages import USUAL, Cursor, Limit, Page, filters_fingerprint, open_cursor, sign_cursor
+from refund_service.api.pages import (
+    USUAL,
+    Cursor,
+    Limit,
+    Page,
+    Whole,
+    filters_fingerprint,
+    open_cursor,
+    sign_cursor,
+)
 from refund_service.api.v1.events import EventOut, event_out
 from refund_service.api.v1.payments import CustomerIn, OrderIn
 from refund_service.api.visit import visit_of
@@ -328,7 +337,7 @@ async def list_all(
     reason: Annotated[str, Text(64)] | None = None,
     requested_by: Reference | None = None,
     gateway_account: Reference | None = None,
-    amount: Annotated[int | None, Query(ge=1, le=LARGEST_AMOUNT)] = None,
+    amount: Annotated[int | None, Whole, Query(ge=1, le=LARGEST_AMOUNT)] = None,
     created_from: Moment | None = None,
     created_to: Moment | None = None,
     updated_from: Moment | None = None,

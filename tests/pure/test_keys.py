@@ -1,0 +1,205 @@
+"""API keys: what they look like, how a mistyped one is known, and what of them is kept."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refund_service import ids
+from refund_service.clock import utc_now
+from refund_service.merchants.keys import CACHED_FOR, KeyCabinet, Principal, new_key
+from refund_service.merchants.roles import SCOPES, Role, Scope
+
+MERCHANT = ids.new_id()
+PEPPERS = {"new": "a pepper of the tests", "old": "an older pepper of the tests"}
+
+
+class Drawer:
+    """A database that holds what was put into it, and counts who asks."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, dict[str, Any]] = {}
+        self.asked: list[str] = []
+
+    async def rows(self, _statement: object, /, **row: Any) -> list[Mapping[str, Any]]:
+        self.kept[row["prefix"]] = row | {"livemode": False}
+        return []
+
+    async def row(self, _statement: object, /, *, prefix: str) -> Mapping[str, Any] | None:
+        self.asked.append(prefix)
+        return self.kept.get(prefix)
+
+
+async def made(drawer: Drawer, peppers: Mapping[str, str] = PEPPERS, role: Role = Role.AGENT) -> str:
+    cabinet = KeyCabinet(drawer, peppers)  # type: ignore[arg-type]  # it asks no more of a database than this
+    return await cabinet.create(MERCHANT, livemode=False, subject="till 3", role=role, now=utc_now())
+
+
+async def who(drawer: Drawer, header: str | None, peppers: Mapping[str, str] = PEPPERS) -> Principal | None:
+    cabinet = KeyCabinet(drawer, peppers)  # type: ignore[arg-type]  # as above
+    return await cabinet.authenticate(header, at=0.0)
+
+
+@pytest.mark.parametrize(("livemode", "mode"), [(False, "test"), (True, "live")])
+def test_a_key_says_its_mode_and_holds_256_random_bits(livemode: bool, mode: str) -> None:
+    keys = {new_key(livemode=livemode) for _ in range(100)}
+    assert len(keys) == 100
+    for key, prefix in keys:
+        parts = re.fullmatch(r"rk_(test|live)_([0-9A-Za-z]{12})([0-9A-Za-z]{43})([0-9A-Za-z]{6})", key)
+        assert parts is not None
+        assert (parts[1], parts[2]) == (mode, prefix)
+    assert 62**43 > 2**256
+
+
+def test_the_checksum_is_frozen() -> None:
+    """Keys are in other people's hands: a release with another checksum would refuse them all."""
+    from refund_service.merchants.keys import _checksum
+
+    assert _checksum("test", "a" * 12, "b" * 43) == "3aBcDe"
+
+
+async def test_a_key_opens_what_its_role_may() -> None:
+    drawer = Drawer()
+    key = await made(drawer)
+    principal = await who(drawer, f"Bearer {key}")
+    assert principal is not None
+    assert (principal.merchant_id, principal.subject) == (MERCHANT, "till 3")
+    assert (principal.role, principal.scopes) == (Role.AGENT, SCOPES[Role.AGENT])
+
+
+async def test_what_is_kept_is_an_hmac_and_not_the_key() -> None:
+    drawer = Drawer()
+    key = await made(drawer)
+    (row,) = drawer.kept.values()
+    assert row["secret_hmac"] == hmac.digest(PEPPERS["new"].encode(), key.encode(), "sha256")
+    assert row["pepper_id"] == "new"
+    secret = key[len("rk_test_") + 12 :]
+    assert secret not in repr(row)
+
+
+async def test_an_older_pepper_still_holds_and_a_pepper_that_is_gone_does_not() -> None:
+    drawer = Drawer()
+    key = await made(drawer, {"old": PEPPERS["old"]})
+    assert await who(drawer, f"Bearer {key}", PEPPERS) is not None
+    assert await who(drawer, f"Bearer {key}", {"new": PEPPERS["new"]}) is None
+    assert await who(drawer, f"Bearer {key}", {"new": PEPPERS["new"], "old": "another"}) is None
+
+
+@given(st.integers(8, 68), st.sampled_from("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"))
+async def test_a_mistyped_key_is_known_without_asking_the_database(place: int, letter: str) -> None:
+    drawer = Drawer()
+    key = await made(drawer)
+    mistyped = key[:place] + letter + key[place + 1 :]
+    if mistyped != key:
+        assert await who(drawer, f"Bearer {mistyped}") is None
+        assert drawer.asked == []
+
+
+async def test_a_key_of_the_other_mode_is_another_key() -> None:
+    drawer = Drawer()
+    key = await made(drawer)
+    assert await who(drawer, f"Bearer {key.replace('rk_test_', 'rk_live_')}") is None
+    assert drawer.asked == []
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        "Bearer",
+        "Bearer ",
+        "Bearer {key} {key}",
+        "Basic {key}",
+        "{key}",
+        "Bearer {key}x",
+        "Bearer x{key}",
+        "Bearer {cut}",
+        "Bearer rk_test_",
+        "Bearer sk_test_{rest}",
+        "Bearer " + "a" * 10_000,
+        "Bearer rk_test_" + "٣" * 61,
+    ],
+)
+async def test_what_is_no_key_is_no_one(header: str | None) -> None:  # SEC-01
+    drawer = Drawer()
+    key = await made(drawer)
+    told = header and header.format(key=key, cut=key[:-1], rest=key[8:])
+    assert await who(drawer, told) is None
+    assert drawer.asked == []
+
+
+@pytest.mark.parametrize(
+    "header", ["Bearer {key}", "bearer {key}", "BEARER {key}", "Bearer   {key}", "Bearer {key} "]
+)
+async def test_the_schemes_case_and_spaces_do_not_count(header: str) -> None:
+    drawer = Drawer()
+    key = await made(drawer)
+    assert await who(drawer, header.format(key=key)) is not None
+
+
+async def test_a_well_formed_key_that_no_one_made_is_no_one() -> None:
+    drawer = Drawer()
+    key, prefix = new_key(livemode=False)
+    assert await who(drawer, f"Bearer {key}") is None
+    assert drawer.asked == [prefix]
+
+
+async def test_another_secret_under_a_known_prefix_is_no_one() -> None:
+    drawer = Drawer()
+    key = await made(drawer)
+    other, other_prefix = new_key(livemode=False)
+    drawer.kept[other_prefix] = drawer.kept[key[8:20]]
+    assert await who(drawer, f"Bearer {other}") is None
+
+
+async def test_a_known_key_is_believed_for_five_seconds() -> None:
+    drawer = Drawer()
+    header = f"Bearer {await made(drawer)}"
+    cabinet = KeyCabinet(drawer, PEPPERS)  # type: ignore[arg-type]  # as above
+    assert await cabinet.authenticate(header, at=100.0) is not None
+    drawer.kept.clear()  # revoked
+    assert CACHED_FOR == 5
+    assert await cabinet.authenticate(header, at=104.999) is not None
+    assert len(drawer.asked) == 1
+    assert await cabinet.authenticate(header, at=105.0) is None
+
+
+async def test_a_refusal_is_not_kept() -> None:
+    drawer = Drawer()
+    header = f"Bearer {await made(drawer)}"
+    cabinet = KeyCabinet(drawer, PEPPERS)  # type: ignore[arg-type]  # as above
+    kept = dict(drawer.kept)
+    drawer.kept.clear()
+    assert await cabinet.authenticate(header, at=100.0) is None
+    drawer.kept |= kept
+    assert await cabinet.authenticate(header, at=100.0) is not None
+
+
+READS = {"refunds:read", "payments:read", "policies:read", "events:read"}
+
+
+@pytest.mark.parametrize(
+    ("role", "besides"),
+    [
+        (Role.INTEGRATION, {"refunds:write", "payments:write", "act_as"}),
+        (Role.AGENT, {"refunds:write"}),
+        (Role.APPROVER, set()),
+        (Role.ACCOUNTANT, set()),
+        (Role.AUDITOR, set()),
+        (Role.ADMIN, {"refunds:write", "payments:write", "policies:write", "act_as"}),
+    ],
+)
+def test_a_role_may_no_more_than_it_needs(role: Role, besides: set[str]) -> None:  # SEC-03
+    assert {scope.value for scope in SCOPES[role]} == READS | besides
+
+
+def test_every_role_has_its_scopes_and_only_the_admin_has_all() -> None:
+    assert set(SCOPES) == set(Role)
+    assert [role for role in Role if SCOPES[role] == set(Scope)] == [Role.ADMIN]
