@@ -17,7 +17,7 @@ from sqlalchemy import Delete, Interval, Text, Update, delete, func, update
 from refund_service.db.writeset import P
 from refund_service.jobs.tables import LATER, jobs
 
-LEASE: Final = timedelta(seconds=60)
+LEASE: Final = timedelta(seconds=30)
 """Longer than any call to a gateway may take, with room to write down what came of it."""
 
 
