@@ -7,12 +7,14 @@ or for ``start_process``. When the run is over, every promise is verified over a
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 
 pytest.register_assert_rewrite("house", "sandbox_fixture")
 
@@ -26,6 +28,12 @@ from refund_service.reports.verify import verify_promises
 pytest_plugins = ["sandbox_fixture"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_logs() -> None:
+    """A line for each of many thousand requests tells no one anything here."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ def upgrade() -> None:
         sa.Column("run_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("lease", sa.Uuid(), nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False),
-        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.Column("because", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
         sa.UniqueConstraint("key", name=op.f("uq_jobs_key")),
     )

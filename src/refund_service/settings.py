@@ -8,11 +8,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SECRETS = ("REFUND_KEY_PEPPERS", "REFUND_SEALING_KEYS", "REFUND_CURSOR_SECRET", "REFUND_DATABASE_URL")
 SHORTEST_SECRET = 32
+SEALING_KEY_BYTES = 32
 
 
 class Mode(StrEnum):
@@ -26,17 +27,39 @@ def _by_id(value: object) -> object:
     """``id:secret,id:secret``: the first one is used for what is new, the others still hold."""
     if not isinstance(value, str):
         return value
-    pairs = [pair.partition(":") for pair in value.split(",") if pair.strip()]
-    return {key_id.strip(): SecretStr(secret.strip()) for key_id, _, secret in pairs}
+    found: dict[str, SecretStr] = {}
+    for pair in value.split(","):
+        if not pair.strip():
+            continue
+        key_id, _, secret = (part.strip() for part in pair.partition(":"))
+        if not key_id or not secret or key_id in found:
+            # Which one is not said: what stands before a colon may be the secret itself.
+            raise ValueError("not written as id:secret,id:secret with each id once")
+        found[key_id] = SecretStr(secret)
+    return found
+
+
+def _sealing_keys_fit(keys: dict[str, SecretStr]) -> dict[str, SecretStr]:
+    for key_id, key in keys.items():
+        try:
+            fits = len(base64.b64decode(key.get_secret_value(), validate=True)) == SEALING_KEY_BYTES
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError(f"the key {key_id} is not {SEALING_KEY_BYTES} bytes in base64")
+    return keys
 
 
 SecretsById = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_by_id)]
+SealingKeys = Annotated[SecretsById, AfterValidator(_sealing_keys_fit)]
 
 
 class Settings(BaseSettings):
     """What the operator chooses. Secrets are never shown in logs or errors."""
 
-    model_config = SettingsConfigDict(env_prefix="REFUND_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="REFUND_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     mode: Mode = Field(
         default=Mode.DEVELOPMENT,
@@ -69,7 +92,7 @@ class Settings(BaseSettings):
     key_peppers: SecretsById = Field(
         default_factory=dict, description="`id:secret,…`: peppers of the API keys' HMACs, the newest first."
     )
-    sealing_keys: SecretsById = Field(
+    sealing_keys: SealingKeys = Field(
         default_factory=dict,
         description="`id:base64,…`: 32-byte keys that seal gateway credentials, the newest first.",
     )

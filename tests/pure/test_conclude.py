@@ -258,7 +258,7 @@ def test_where_nothing_can_be_asked_the_same_bytes_are_sent_ever_more_rarely(
 def test_a_sending_that_no_one_ended_is_lost_and_looked_up_at_once(traits: GatewayTraits) -> None:
     conclusion = conclude_lost(traits, "the worker did not come back")
     assert (conclusion.event, conclusion.ambiguous, conclusion.wait) == (RefundEvent.LOSE_TRACK, True, NONE)
-    assert conclusion.job_error == "the worker did not come back"
+    assert conclusion.because == "the worker did not come back"
 
 
 def test_where_no_machine_may_do_more_a_person_is_called_and_nothing_moves() -> None:

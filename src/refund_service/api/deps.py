@@ -15,10 +15,10 @@ from starlette.responses import Response
 
 from refund_service import clock
 from refund_service.api.idempotency import fingerprint, read_key, require_key
-from refund_service.api.problems import MEDIA_TYPE, Problem
 from refund_service.api.rate_limit import RateLimiter
 from refund_service.api.refusals import EdgeError, Forbidden, Unauthorized
 from refund_service.api.visit import visit_of
+from refund_service.card_numbers import looks_like_card
 from refund_service.db.engine import Database
 from refund_service.idempotency.keys import Claim
 from refund_service.merchants.keys import KeyCabinet, Principal
@@ -80,7 +80,7 @@ def _actor(request: Request, principal: Principal) -> str:
         return principal.subject
     if Scope.ACT_AS not in principal.scopes:
         raise Forbidden.without(Scope.ACT_AS)
-    if len(told) > 1 or not _ACTOR.fullmatch(told[0]):
+    if len(told) > 1 or not _ACTOR.fullmatch(told[0]) or looks_like_card(told[0]):
         raise ActorInvalid("Refund-Actor is not 1 to 255 visible ASCII characters.")
     return told[0]
 
@@ -193,30 +193,3 @@ def answer(
     if waited:
         headers["Preference-Applied"] = f"wait={waited}"
     return Response(model.model_dump_json(by_alias=True), status, headers, "application/json")
-
-
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problem documents that a route may answer, for its OpenAPI entry; those of the edge included."""
-    told: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({400, 401, 403, 429, 500, 503, *statuses}):
-        told[status] = {
-            "description": _MEANINGS[status],
-            "content": {MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}},
-        }
-    return told
-
-
-_MEANINGS: Final = {
-    400: "The request cannot be read",
-    401: "No valid API key",
-    403: "The key may not do this",
-    404: "Not there, or not this merchant's",
-    409: "Not now: nothing was written",
-    412: "A precondition does not hold",
-    413: "The body is too large",
-    415: "The body is not JSON",
-    422: "Not like this",
-    429: "Too many requests",
-    500: "Something went wrong here",
-    503: "Busy, or the database is away: send the same again after Retry-After",
-}

@@ -35,7 +35,7 @@ _BY_TRANSACTION: Final = struct.Struct(">QQ16s")
 
 
 class Page(BaseModel, Generic[Item]):
-    """One page of a list."""
+    """One page of a list. Each list names its own, for the clients that are made from the document."""
 
     data: list[Item]
     next_cursor: str | None = Field(description="Give it as `cursor` to get the next page; null at the end")

@@ -18,6 +18,7 @@ from rich.table import Table
 from refund_service import __version__, ids, logs
 from refund_service.app import bare_app, put_together
 from refund_service.cli import demo as demo_house
+from refund_service.cli import docs as reference
 from refund_service.cli.place import NoDatabase, any_place, attached_place, own_place
 from refund_service.cli.serving import run, serve_until_asked
 from refund_service.clock import utc_now
@@ -157,6 +158,19 @@ def openapi(
             _end(1)
     else:
         sys.stdout.write(document)
+
+
+@cli.command()
+def docs(
+    write: Annotated[Path | None, typer.Option(help="Write the reference pages into this folder.")] = None,
+    check: Annotated[Path | None, typer.Option(help="Fail where this folder says otherwise.")] = None,
+) -> None:
+    """The reference pages, made from the code."""
+    if write is not None:
+        reference.write_pages(write)
+    elif check is not None and (stale := reference.outdated(check)):
+        screen.print(f"{', '.join(stale)} in {check} are not what the code says; run: make docs")
+        _end(1)
 
 
 @cli.command()

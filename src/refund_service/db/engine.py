@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from refund_service.db.errors import Deadlock, translate
+from refund_service.db.errors import Busy, Deadlock, IdempotencyKeyInUse, translate
 from refund_service.db.writeset import marked
+
+KEY_PATIENCE: Final = 1.5
+"""Seconds to wait for another request with the same idempotency key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Database:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._turns: WeakValueDictionary[tuple[Any, Any], asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     def connect(cls, options: DatabaseOptions) -> Database:
@@ -65,10 +71,19 @@ class Database:
 
     async def write(self, statement: Executable, /, **binds: Any) -> Row:
         """Run a write set (``db/writeset.py``): all of it, or nothing and an error that says which guard."""
+        if "claim_key" not in binds:
+            return await self._write(statement, binds)
+        # Requests with one idempotency key wait for each other here: waiting in the database, a
+        # hundred of them would hold every connection.
+        turn = self._turns.setdefault((binds["merchant_id"], binds["claim_key"]), asyncio.Lock())
         try:
-            return (await self._run(statement, binds))[0]
-        except Deadlock:
-            return (await self._run(statement, binds))[0]
+            await asyncio.wait_for(turn.acquire(), KEY_PATIENCE)
+        except TimeoutError:
+            raise IdempotencyKeyInUse("The first request with this key has not been answered yet.") from None
+        try:
+            return await self._write(statement, binds)
+        finally:
+            turn.release()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -84,6 +99,16 @@ class Database:
     async def close(self) -> None:
         """Give every connection back to PostgreSQL."""
         await self._engine.dispose()
+
+    async def _write(self, statement: Executable, binds: dict[str, Any]) -> Row:
+        try:
+            return (await self._run(statement, binds))[0]
+        except Deadlock:
+            pass  # it was rolled back, and whoever it met has gone on
+        try:
+            return (await self._run(statement, binds))[0]
+        except Deadlock as again:
+            raise Busy("Others keep changing the same rows.") from again
 
     async def _run(self, statement: Executable, binds: dict[str, Any]) -> Sequence[Row]:
         try:

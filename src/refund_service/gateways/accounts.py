@@ -19,6 +19,7 @@ from refund_service.events.record import event_values
 from refund_service.gateways.protocol import Account
 from refund_service.gateways.seal import Keyring, Sealed, row_of
 from refund_service.gateways.tables import gateway_accounts
+from refund_service.jobs.queue import let_go
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,9 @@ async def resume_account(
     db: Database, merchant_id: UUID, account_id: UUID, *, actor: str, now: datetime
 ) -> bool:
     """Let an account's queued refunds go on; false where it is active already."""
-    return await _change_status(db, merchant_id, account_id, "active", reason=None, actor=actor, now=now)
+    resumed = await _change_status(db, merchant_id, account_id, "active", reason=None, actor=actor, now=now)
+    await let_go(db, account_id)
+    return resumed
 
 
 async def _change_status(

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import stop_switches
+from refund_service.jobs.queue import let_go
 
 _STOP: Final = (
     insert(stop_switches)
@@ -31,7 +32,9 @@ async def stop_sends(db: Database, scope: UUID, reason: str, *, stopped_by: str)
 
 async def resume_sends(db: Database, scope: UUID) -> bool:
     """Let them go on; false where they were not stopped."""
-    return bool(await db.rows(_RESUME, scope=scope))
+    was_stopped = bool(await db.rows(_RESUME, scope=scope))
+    await let_go(db, scope)
+    return was_stopped
 
 
 async def all_stops(db: Database) -> Sequence[Row]:

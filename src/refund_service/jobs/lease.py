@@ -59,7 +59,7 @@ def put_back() -> Update:
             priority=LATER,
             run_at=func.db_now() + P("wait", Interval),
             tries=jobs.c.tries + 1,
-            last_error=P("job_error", Text),
+            because=P("because", Text),
         )
     )
 

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import (
     Integer,
     Interval,
+    Text,
     Uuid,
     and_,
     column,
@@ -110,7 +111,12 @@ _FINISH: Final = delete(jobs).where(_held)
 _POSTPONE: Final = (
     update(jobs)
     .where(_held)
-    .values(lease=None, run_at=func.db_now() + P("wait", Interval), tries=jobs.c.tries + P("failed", Integer))
+    .values(
+        lease=None,
+        run_at=func.db_now() + P("wait", Interval),
+        tries=jobs.c.tries + P("tried", Integer),
+        because=P("because", Text),
+    )
 )
 
 
@@ -119,9 +125,46 @@ async def finish_job(db: Database, job: Job) -> None:
     await db.rows(_FINISH, job_id=job.id, lease=job.lease)
 
 
-async def postpone_job(db: Database, job: Job, wait: timedelta, *, failed: bool = False) -> None:
-    """Give the job back, due again after ``wait``; nothing happens where the lease is another's by now."""
-    await db.rows(_POSTPONE, job_id=job.id, lease=job.lease, wait=wait, failed=int(failed))
+async def postpone_job(db: Database, job: Job, wait: timedelta, *, because: str | None = None) -> None:
+    """Give the job back, due again after ``wait``; nothing happens where the lease is another's by now.
+
+    With a reason it counts as a try: the next wait may be longer.
+    """
+    await db.rows(
+        _POSTPONE,
+        job_id=job.id,
+        lease=job.lease,
+        wait=wait,
+        tried=int(because is not None),
+        because=because,
+    )
+
+
+HELD_BACK: Final = "held back"
+"""Why a job waits that may not send now: a stop switch, a paused account, an open breaker."""
+
+_LONGEST_HELD_BACK: Final = 60.0
+
+_LET_GO: Final = (
+    update(jobs)
+    .where(
+        jobs.c.because == HELD_BACK,
+        jobs.c.lease.is_(None),
+        or_(jobs.c.lane == P("scope"), jobs.c.merchant_id == P("scope"), P("scope", Uuid) == ids.NIL),
+    )
+    .values(run_at=func.db_now(), tries=0, because=None)
+)
+
+
+async def hold_back(db: Database, job: Job, at_first: timedelta) -> None:
+    """Look at the job again after ``at_first``, and ever more rarely: thousands may be held back at once."""
+    wait = min(at_first.total_seconds() * 2 ** min(job.tries, 10), _LONGEST_HELD_BACK)
+    await postpone_job(db, job, timedelta(seconds=ids.jitter(wait)), because=HELD_BACK)
+
+
+async def let_go(db: Database, scope: UUID) -> None:
+    """What was held back under ``scope`` (a lane, a merchant, or ``ids.NIL`` for all) is due now."""
+    await db.rows(_LET_GO, scope=scope)
 
 
 _promise = insert(jobs).values(

@@ -29,7 +29,7 @@ jobs = Table(
     moment("run_at"),
     Column("lease", Uuid),
     Column("tries", Integer, nullable=False),
-    text("last_error", nullable=True),
+    text("because", nullable=True),  # why it waits, for whoever looks
     Index(None, "lane", "priority", "run_at"),
     Index(None, "subject_id"),
 )

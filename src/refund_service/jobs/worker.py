@@ -122,7 +122,7 @@ class Worker:
             # One job's failure is not the worker's.
             log.exception("job.failed", job=job.name, job_id=str(job.id), tries=job.tries)
             with contextlib.suppress(Exception):
-                await postpone_job(self._db, job, FAILED_FOR * (1 + min(job.tries, 29)), failed=True)
+                await postpone_job(self._db, job, FAILED_FOR * (1 + min(job.tries, 29)), because="failed")
         finally:
             if self._lanes[job.lane] >= self._lane_limit:
                 self._wake.set()  # the lane was full and has room again

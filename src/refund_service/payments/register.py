@@ -14,13 +14,13 @@ from refund_service.db.engine import Database
 from refund_service.db.errors import Busy, Duplicate, WriteRefused
 from refund_service.db.writeset import WriteSet
 from refund_service.idempotency.keys import Claim, claim_binds, claim_key, kept_under
-from refund_service.payments.errors import PaymentContradiction
 from refund_service.payments.new import NewPayment
 from refund_service.payments.registration import add_registration, registration_binds
 from refund_service.payments.surroundings import (
     explain_reference,
     read_surroundings,
     refuse_contradiction,
+    refuse_more_back_than_came_in,
     refuse_other_lines,
 )
 
@@ -43,12 +43,7 @@ async def register_payment(
 
     Raises ``PaymentExists`` or ``OrderExists`` where it contradicts what is registered.
     """
-    if new.already_refunded > new.captured.minor:
-        raise PaymentContradiction(
-            f"{new.already_refunded} given back of {new.captured.minor} captured.",
-            captured=new.captured.minor,
-            already_refunded=new.already_refunded,
-        )
+    refuse_more_back_than_came_in(new)
     for _ in range(TRIES):
         if kept := await kept_under(db, merchant_id, claim):
             return Registered(kept.resource_id, created=True, replayed=True)

@@ -20,6 +20,7 @@ from refund_service.payments.errors import (
     GatewayAccountNeeded,
     GatewayAccountUnknown,
     OrderExists,
+    PaymentContradiction,
     PaymentExists,
     ReferenceExists,
 )
@@ -115,6 +116,16 @@ async def read_surroundings(db: Database, merchant_id: UUID, new: NewPayment) ->
         order=order if order["id"] else None,
         customer_id=row["customer_id"],
     )
+
+
+def refuse_more_back_than_came_in(new: NewPayment) -> None:
+    """Raise ``PaymentContradiction`` where more was given back before than was captured."""
+    if new.already_refunded > new.captured.minor:
+        raise PaymentContradiction(
+            f"{new.already_refunded} given back of {new.captured.minor} captured.",
+            captured=new.captured.minor,
+            already_refunded=new.already_refunded,
+        )
 
 
 def refuse_contradiction(registered: Mapping[str, Any], new: NewPayment) -> None:

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from refund_service.card_numbers import looks_like_card
 from refund_service.money import EXPONENTS, LARGEST_AMOUNT
 
 LargestAmount = Annotated[int, Field(strict=True, ge=1, le=LARGEST_AMOUNT)]
+
+
+def _no_card(code: str) -> str:
+    if looks_like_card(code):
+        raise ValueError("it holds what looks like a card number")
+    return code
+
+
+ReasonCode = Annotated[
+    str, Field(strict=True, pattern="^[a-z][a-z0-9_]{0,63}$", examples=["damaged"]), AfterValidator(_no_card)
+]
+"""How a reason is named."""
 
 
 class Rules(BaseModel):
@@ -24,7 +37,7 @@ class Rules(BaseModel):
         description="The largest single refund per currency, in minor units; none for those not named.",
         examples=[{"EUR": 50_000}],
     )
-    reasons: list[str] | None = Field(
+    reasons: list[ReasonCode] | None = Field(
         default=None,
         max_length=100,
         description="The reasons that are accepted, by code. `null` accepts every active one.",

@@ -38,7 +38,7 @@ from refund_service.gateways.registry import gateway_named
 from refund_service.gateways.seal import Keyring
 from refund_service.gateways.send import Sender, ask_refund, look_up
 from refund_service.jobs.lease import Job
-from refund_service.jobs.queue import finish_job, postpone_job
+from refund_service.jobs.queue import HELD_BACK, finish_job, hold_back, postpone_job
 from refund_service.refunds.case import Case
 from refund_service.refunds.conclude import (
     Call,
@@ -59,6 +59,7 @@ from refund_service.refunds.next_step import (
     SendAgain,
     WaitUntil,
     next_step,
+    sweep_delay,
 )
 from refund_service.refunds.read_case import read_case
 from refund_service.refunds.record import record
@@ -69,6 +70,9 @@ STOPPED_FOR: Final = timedelta(seconds=2)
 """How often a refund that a switch or a paused account holds back is looked at again."""
 
 BREAKER_OPEN_FOR: Final = timedelta(seconds=5)
+UNKNOWN_HELD_BACK_FOR: Final = timedelta(minutes=5)
+"""At most. Each new look at an unknown refund begins by asking the gateway: not every few seconds."""
+
 log = structlog.get_logger()
 
 
@@ -119,15 +123,15 @@ async def advance_refund(desk: Desk, job: Job) -> None:
         log.info(
             "refund.step_refused", guard=refused.guard, refund_id=str(case.refund_id), job_id=str(job.id)
         )
-        await postpone_job(desk.db, job, STOPPED_FOR)
+        await _hold_back(desk, job, case, STOPPED_FOR)
 
 
 async def _send(desk: Desk, job: Job, case: Case, gateway: RefundGateway, traits: GatewayTraits) -> None:
     if not case.account_active or case.account.gateway in desk.refused_gateways:
-        await postpone_job(desk.db, job, STOPPED_FOR)
+        await _hold_back(desk, job, case, STOPPED_FOR)
         return
     if not desk.breaker.allows(case.account.id, desk.seconds()):
-        await postpone_job(desk.db, job, BREAKER_OPEN_FOR)
+        await _hold_back(desk, job, case, BREAKER_OPEN_FOR)
         return
     request = case.request or gateway.render_refund(case.command, case.account)
     async with desk.gate.passing(case.account.id, traits.parallel_calls):
@@ -191,6 +195,15 @@ async def _write(desk: Desk, job: Job, case: Case, said: Conclusion, *, goes_on:
         attention=said.attention,
         job_id=str(job.id),
     )
+
+
+async def _hold_back(desk: Desk, job: Job, case: Case, at_first: timedelta) -> None:
+    """Look again later at a refund that may not be sent now."""
+    if case.status is Status.UNKNOWN and case.attempt is not None:
+        rarely = min(sweep_delay(case.attempt.look_ups), UNKNOWN_HELD_BACK_FOR)
+        await postpone_job(desk.db, job, rarely, because=HELD_BACK)
+        return
+    await hold_back(desk.db, job, at_first)
 
 
 def _as_sending(case: Case) -> Case:

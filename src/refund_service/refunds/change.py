@@ -43,6 +43,12 @@ def _move(event: RefundEvent, *, keyed: bool) -> Select[Any]:
     if keyed:
         claim_key(write)
     retries = event is RefundEvent.RETRY
+    # The job before the refund, as the worker's writes take them: the other way round each would
+    # wait for what the other holds.
+    if retries:
+        write.insert("job", *job_values(run_at=func.db_now()))
+    else:
+        write.guard("job", delete(jobs).where(jobs.c.key == P("job_key")))
     refund = write.guard(
         "refund",
         update(refunds)
@@ -79,10 +85,6 @@ def _move(event: RefundEvent, *, keyed: bool) -> Select[Any]:
         )
         .values(held=payments.c.held + change, version=payments.c.version + 1, updated_at=P("now")),
     )
-    if retries:
-        write.insert("job", *job_values(run_at=func.db_now()))
-    else:
-        write.guard("job", delete(jobs).where(jobs.c.key == P("job_key")))
     write.insert(
         "transition",
         refund_transitions,
@@ -188,7 +190,7 @@ def _refuse_impossible(refund: Refund, event: RefundEvent) -> None:
         shown = ids.show("refund", refund["id"])
         raise RefundNotInStatus(
             f"It is {status}; {event} is possible from {' or '.join(allowed)}.",
-            status=status,
+            refund_status=status,
             allowed_from=allowed,
             links={"refund": f"/v1/refunds/{shown}"},
         )

@@ -85,7 +85,7 @@ class Conclusion:
     due_in: timedelta | None = None
     wait: timedelta | None = None
     """When the job is due again; ``None`` where it is done."""
-    job_error: str | None = None
+    because: str | None = None
     call: Call | None = None
     more: dict[str, Any] = field(default_factory=dict)
     """What the event tells besides."""
@@ -192,7 +192,7 @@ def conclude_state(case: Case, refund: GatewayRefund, traits: GatewayTraits) -> 
 
 def conclude_lost(traits: GatewayTraits, why: str) -> Conclusion:
     """A sending whose end no one wrote down: looked up at once."""
-    return replace(_lost(traits, mismatch=False), wait=AT_ONCE, job_error=why)
+    return replace(_lost(traits, mismatch=False), wait=AT_ONCE, because=why)
 
 
 def conclude_taken(case: Case, said: Conclusion) -> Conclusion:

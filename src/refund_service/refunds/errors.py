@@ -41,7 +41,7 @@ class AvailableChanged(RefundServiceError):
 class RefundNotInStatus(Conflict):
     code = "refund-not-in-status"
     title = "The refund's status does not allow this"
-    help = "`status` is where it stands, `allowed_from` where this is possible."
+    help = "`refund_status` is where it stands, `allowed_from` where this is possible."
 
 
 class NothingAvailable(Unprocessable):

@@ -229,7 +229,7 @@ async def record(
         statement = _AND_WAIT
         # What failed together shall not come back together.
         wait = timedelta(seconds=ids.jitter(said.wait.total_seconds()))
-        binds |= {"wait": wait, "job_error": said.job_error}
+        binds |= {"wait": wait, "because": said.because}
     await db.write(statement, **binds)
 
 

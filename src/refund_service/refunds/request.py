@@ -25,6 +25,7 @@ from refund_service.payments.surroundings import (
     explain_reference,
     read_surroundings,
     refuse_contradiction,
+    refuse_more_back_than_came_in,
     refuse_other_lines,
 )
 from refund_service.policies.evaluate import Facts, evaluate
@@ -148,6 +149,7 @@ async def _meet(db: Database, merchant_id: UUID, asked: RefundAsked, facts: Requ
         return _Met(_the_payment(asked, facts), None)
     around = await read_surroundings(db, merchant_id, asked.inline)
     if around.payment is None:
+        refuse_more_back_than_came_in(asked.inline)
         await refuse_other_lines(db, merchant_id, around, asked.inline)
         return _Met(_inline_payment(asked, around), around)
     # It is registered already: the same as if it had been named by its id.
@@ -256,7 +258,7 @@ async def _refuse_impossible(
         raise NotReplaceable(
             "`replaces` must name a reversed refund of the same payment.",
             replaces=ids.show("refund", asked.replaces),
-            status=facts.replaced["replaced_status"] if facts.replaced else None,
+            refund_status=facts.replaced["replaced_status"] if facts.replaced else None,
         )
     if amount > payment.available:
         raise await _exceeds(db, merchant_id, payment, amount)

@@ -9,7 +9,8 @@ from uuid import UUID
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from refund_service.api.deps import Caller, InHouse, answer, needs, problems
+from refund_service.api.deps import Caller, InHouse, answer, needs
+from refund_service.api.documented import WITH_CURSOR, problems
 from refund_service.api.media import StrictRoute
 from refund_service.api.pages import USUAL, Cursor, Limit, Page, filters_fingerprint, open_cursor, sign_cursor
 from refund_service.api.refusals import CursorInvalid
@@ -30,6 +31,10 @@ class EventOut(Wire):
     data: dict[str, Any]
 
 
+class EventPage(Page[EventOut]):
+    """One page of the feed, oldest first."""
+
+
 router = APIRouter(prefix="/v1/events", tags=["events"], route_class=StrictRoute)
 
 
@@ -37,8 +42,8 @@ router = APIRouter(prefix="/v1/events", tags=["events"], route_class=StrictRoute
     "",
     operation_id="list_events",
     summary="Read the feed of events",
-    response_model=Page[EventOut],
-    responses=problems(422),
+    response_model=EventPage,
+    responses=problems(*WITH_CURSOR),
 )
 async def list_all(
     caller: Annotated[Caller, needs(Scope.EVENTS_READ)],
@@ -61,7 +66,7 @@ async def list_all(
     rows = await read_feed(house.db, merchant_id, since=since, limit=limit)
     last = (rows[-1]["epoch"], rows[-1]["xid"], rows[-1]["id"]) if rows else since
     return answer(
-        Page[EventOut](
+        EventPage(
             data=[event_out(row) for row in rows],
             next_cursor=sign_cursor(house.cursor_secret, bound, last),
         )

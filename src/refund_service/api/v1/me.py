@@ -7,7 +7,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Response
 
-from refund_service.api.deps import Caller, InHouse, answer, needs_any_key, problems
+from refund_service.api.deps import Caller, InHouse, answer, needs_any_key
+from refund_service.api.documented import problems
 from refund_service.api.media import StrictRoute
 from refund_service.api.wire import PublicId, Wire
 from refund_service.gateways.accounts import accounts_of

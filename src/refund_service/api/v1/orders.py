@@ -8,14 +8,15 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Response
 from pydantic import Field
 
-from refund_service.api.deps import Caller, House, InHouse, answer, needs, problems
+from refund_service.api.deps import Caller, House, InHouse, answer, needs
+from refund_service.api.documented import WITH_BODY, WITH_NAME, problems
 from refund_service.api.media import StrictRoute
 from refund_service.api.v1.payments import Country, Facts, PaymentOut, Tags, payment_out
 from refund_service.api.v1.refunds import RefundOut, refund_out
 from refund_service.api.wire import Moment, PublicId, Reference, Wire
 from refund_service.clock import utc_now
 from refund_service.merchants.roles import Scope
-from refund_service.orders.tell import get_order, tell_order
+from refund_service.orders.tell import OrderNotFound, get_order, tell_order
 from refund_service.payments.listing import PaymentFilters, list_payments
 from refund_service.refunds.listing import RefundFilters, list_refunds
 
@@ -86,7 +87,7 @@ OrderId = Annotated[Reference, Path(description="The merchant's own order id", e
     operation_id="get_order",
     summary="Read an order with its payments and refunds",
     response_model=OrderOut,
-    responses=problems(404, 422),
+    responses=problems(*WITH_NAME, OrderNotFound),
 )
 async def get_one(
     order_id: OrderId, caller: Annotated[Caller, needs(Scope.PAYMENTS_READ)], house: InHouse
@@ -100,7 +101,7 @@ async def get_one(
     operation_id="update_order",
     summary="Tell facts that came later",
     response_model=OrderOut,
-    responses=problems(404, 413, 415, 422),
+    responses=problems(*WITH_NAME, *WITH_BODY, OrderNotFound),
 )
 async def update_one(
     order_id: OrderId,

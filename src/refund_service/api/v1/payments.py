@@ -13,7 +13,8 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from refund_service import ids
-from refund_service.api.deps import Caller, InHouse, KeyHeader, answer, claim_of, needs, problems
+from refund_service.api.deps import Caller, InHouse, KeyHeader, answer, claim_of, needs
+from refund_service.api.documented import WITH_BODY, WITH_CURSOR, WITH_KEY, WITH_NAME, problems
 from refund_service.api.media import StrictRoute
 from refund_service.api.pages import USUAL, Cursor, Limit, Page, filters_fingerprint, open_cursor, sign_cursor
 from refund_service.api.wire import (
@@ -32,6 +33,15 @@ from refund_service.clock import utc_now
 from refund_service.merchants.roles import Scope
 from refund_service.money import LARGEST_AMOUNT, Money, decimal_of
 from refund_service.payments.balance import available_of
+from refund_service.payments.errors import (
+    GatewayAccountNeeded,
+    GatewayAccountUnknown,
+    OrderExists,
+    PaymentContradiction,
+    PaymentExists,
+    PaymentNotFound,
+    ReferenceExists,
+)
 from refund_service.payments.listing import PaymentFilters, list_payments
 from refund_service.payments.new import NewCustomer, NewLine, NewOrder, NewPayment
 from refund_service.payments.queries import get_payment
@@ -178,6 +188,10 @@ class PaymentOut(Wire):
     links: dict[str, str]
 
 
+class PaymentPage(Page[PaymentOut]):
+    """One page of payments, newest first."""
+
+
 router = APIRouter(prefix="/v1/payments", tags=["payments"], route_class=StrictRoute)
 Reader = Annotated[Caller, needs(Scope.PAYMENTS_READ)]
 Writer = Annotated[Caller, needs(Scope.PAYMENTS_WRITE)]
@@ -189,7 +203,16 @@ Writer = Annotated[Caller, needs(Scope.PAYMENTS_WRITE)]
     summary="Register a captured payment",
     status_code=201,
     response_model=PaymentOut,
-    responses=problems(409, 413, 415, 422)
+    responses=problems(
+        *WITH_BODY,
+        *WITH_KEY,
+        GatewayAccountNeeded,
+        GatewayAccountUnknown,
+        OrderExists,
+        PaymentContradiction,
+        PaymentExists,
+        ReferenceExists,
+    )
     | {200: {"model": PaymentOut, "description": "It was registered before"}},
 )
 async def register(
@@ -218,8 +241,8 @@ async def register(
     "",
     operation_id="list_payments",
     summary="List payments, newest first",
-    response_model=Page[PaymentOut],
-    responses=problems(422),
+    response_model=PaymentPage,
+    responses=problems(*WITH_CURSOR),
 )
 async def list_all(
     caller: Reader,
@@ -244,11 +267,11 @@ async def list_all(
     )
     merchant_id = caller.principal.merchant_id
     bound = filters_fingerprint(list="payments", merchant=str(merchant_id), **filters.given())
-    before = open_cursor(house.cursor_secret, bound, cursor)[-1] if cursor else None
+    before = open_cursor(house.cursor_secret, bound, cursor)[-1] if cursor is not None else None
     rows = await list_payments(house.db, merchant_id, filters, before=before, limit=limit + 1)
     more = sign_cursor(house.cursor_secret, bound, (rows[limit - 1]["id"],)) if len(rows) > limit else None
     shown = [payment_out(row, livemode=caller.principal.livemode) for row in rows[:limit]]
-    return answer(Page[PaymentOut](data=shown, next_cursor=more))
+    return answer(PaymentPage(data=shown, next_cursor=more))
 
 
 @router.get(
@@ -256,7 +279,7 @@ async def list_all(
     operation_id="get_payment",
     summary="Read a payment",
     response_model=PaymentOut,
-    responses=problems(404),
+    responses=problems(*WITH_NAME, PaymentNotFound),
 )
 async def get_one(
     payment_id: Annotated[UUID, PublicId("payment"), Path(description="`pay_…`")],

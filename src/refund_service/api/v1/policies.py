@@ -8,15 +8,16 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import Field
 
-from refund_service.api.deps import Caller, InHouse, KeyHeader, answer, claim_of, needs, problems
+from refund_service.api.deps import Caller, InHouse, KeyHeader, answer, claim_of, needs
+from refund_service.api.documented import WITH_BODY, WITH_KEY, WITH_NAME, problems
 from refund_service.api.media import StrictRoute
 from refund_service.api.wire import Moment, PublicId, Text, Wire
 from refund_service.clock import utc_now
 from refund_service.merchants.roles import Scope
-from refund_service.policies.decisions import get_decision
+from refund_service.policies.decisions import DecisionNotFound, get_decision
 from refund_service.policies.publish import current_policy, publish_policy
 from refund_service.policies.reasons import catalogue, put_reason
-from refund_service.policies.rules import Rules
+from refund_service.policies.rules import ReasonCode, Rules
 
 
 class PolicyIn(Wire):
@@ -25,12 +26,20 @@ class PolicyIn(Wire):
     rules: Rules
 
 
+class RulesOut(Wire):
+    """What a refund must keep to. ``null`` means without that limit."""
+
+    max_age_days: int | None
+    max_amount: dict[str, int] | None
+    reasons: list[str] | None
+
+
 class PolicyOut(Wire):
     """The policy in force. Version 0 is the built-in one."""
 
     id: str = Field(examples=["policy-3"])
     version: int
-    rules: Rules
+    rules: RulesOut
     published_by: str | None
     published_at: Moment | None
 
@@ -93,7 +102,7 @@ Writer = Annotated[Caller, needs(Scope.POLICIES_WRITE)]
     summary="Put a policy in force",
     status_code=201,
     response_model=PolicyOut,
-    responses=problems(409, 413, 415, 422),
+    responses=problems(*WITH_BODY, *WITH_KEY),
 )
 async def publish(
     request: Request, body: PolicyIn, caller: Writer, house: InHouse, _key: KeyHeader = None
@@ -136,10 +145,10 @@ async def list_reasons(caller: Reader, house: InHouse) -> Response:
     operation_id="put_reason",
     summary="Add, rename or switch off a reason",
     response_model=ReasonOut,
-    responses=problems(413, 415, 422),
+    responses=problems(*WITH_NAME, *WITH_BODY),
 )
 async def put_one(
-    code: Annotated[str, Path(pattern="^[a-z][a-z0-9_]{0,63}$")],
+    code: Annotated[ReasonCode, Path()],
     body: ReasonIn,
     caller: Writer,
     house: InHouse,
@@ -154,7 +163,7 @@ async def put_one(
     operation_id="get_decision",
     summary="Read why a refund was allowed or refused",
     response_model=DecisionOut,
-    responses=problems(404),
+    responses=problems(*WITH_NAME, DecisionNotFound),
 )
 async def get_one(
     decision_id: Annotated[UUID, PublicId("decision"), Path(description="`dec_…`")],
@@ -163,7 +172,9 @@ async def get_one(
 ) -> Response:
     """With the facts it leaned on and every rule that was tried."""
     row = await get_decision(house.db, caller.principal.merchant_id, decision_id)
-    return answer(DecisionOut.model_construct(**{name: row[name] for name in DecisionOut.model_fields}))
+    told = {name: row[name] for name in DecisionOut.model_fields}
+    trace = [CheckOut.model_construct(**check) for check in row["trace"]]
+    return answer(DecisionOut.model_construct(**told | {"trace": trace}))
 
 
 async def _current(house: InHouse, merchant_id: UUID) -> PolicyOut:
@@ -171,7 +182,7 @@ async def _current(house: InHouse, merchant_id: UUID) -> PolicyOut:
     return PolicyOut(
         id=f"policy-{row['version']}",
         version=row["version"],
-        rules=Rules.model_validate(row["rules"]),
+        rules=RulesOut(**Rules.model_validate(row["rules"]).model_dump()),
         published_by=row["published_by"],
         published_at=row["published_at"],
     )

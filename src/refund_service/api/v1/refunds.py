@@ -9,7 +9,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from refund_service import ids
@@ -21,8 +21,15 @@ from refund_service.api.deps import (
     claim_of,
     needs,
     preferred_wait,
-    problems,
     required_claim,
+)
+from refund_service.api.documented import (
+    WITH_BODY,
+    WITH_CURSOR,
+    WITH_KEY,
+    WITH_NAME,
+    PreferHeader,
+    problems,
 )
 from refund_service.api.media import StrictRoute
 from refund_service.api.pages import (
@@ -35,6 +42,7 @@ from refund_service.api.pages import (
     open_cursor,
     sign_cursor,
 )
+from refund_service.api.refusals import IdempotencyKeyMissing
 from refund_service.api.v1.events import EventOut, event_out
 from refund_service.api.v1.payments import CustomerIn, OrderIn
 from refund_service.api.visit import visit_of
@@ -53,15 +61,37 @@ from refund_service.api.wire import (
 from refund_service.clock import utc_now
 from refund_service.errors import Unprocessable
 from refund_service.events.feed import events_of
+from refund_service.gateways.registry import UnknownGateway
 from refund_service.idempotency.keys import Claim
 from refund_service.merchants.roles import Scope
 from refund_service.money import LARGEST_AMOUNT, Money, decimal_of
+from refund_service.orders.tell import OrderNotFound
+from refund_service.payments.errors import (
+    GatewayAccountNeeded,
+    GatewayAccountUnknown,
+    OrderExists,
+    PaymentAmbiguous,
+    PaymentContradiction,
+    PaymentExists,
+    PaymentNotFound,
+    ReferenceExists,
+)
 from refund_service.payments.new import NewOrder, NewPayment
+from refund_service.policies.reasons import ReasonUnknown
 from refund_service.refunds import change
 from refund_service.refunds.ask import By, RefundAsked
 from refund_service.refunds.change import available_of_view
 from refund_service.refunds.creation import Asker
-from refund_service.refunds.errors import RefundRefused
+from refund_service.refunds.errors import (
+    AmountExceedsAvailable,
+    AvailableChanged,
+    CurrencyDiffers,
+    NothingAvailable,
+    NotReplaceable,
+    RefundNotFound,
+    RefundNotInStatus,
+    RefundRefused,
+)
 from refund_service.refunds.failures import explain_failure
 from refund_service.refunds.listing import RefundFilters, list_refunds
 from refund_service.refunds.queries import attempts_of, get_refund
@@ -94,6 +124,19 @@ _WAYS_IN: Final = ("payment_id", "payment_reference", "gateway_payment_id", "ord
 
 class RefundIn(Wire):
     """Money to give back. Name the payment in exactly one way."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "title": f"By {name}",
+                    "required": [name],
+                    "properties": {name: {"type": "object" if name == "payment" else "string"}},
+                }
+                for name in _WAYS_IN
+            ]
+        }
+    )
 
     payment_id: Annotated[UUID, PublicId("payment")] | None = None
     payment_reference: Reference | None = None
@@ -217,6 +260,10 @@ class RefundOut(Wire):
     links: dict[str, str]
 
 
+class RefundPage(Page[RefundOut]):
+    """One page of refunds, newest first."""
+
+
 class CallOut(Wire):
     """One call to the gateway."""
 
@@ -276,10 +323,37 @@ RefundId = Annotated[UUID, PublicId("refund"), Path(description="`rf_…`")]
     summary="Ask for a refund",
     status_code=201,
     response_model=RefundOut,
-    responses=problems(404, 409, 412, 413, 415, 422),
+    responses=problems(
+        *WITH_BODY,
+        *WITH_KEY,
+        AmountExceedsAvailable,
+        AvailableChanged,
+        CurrencyDiffers,
+        GatewayAccountNeeded,
+        GatewayAccountUnknown,
+        IdempotencyKeyMissing,
+        NotReplaceable,
+        NothingAvailable,
+        OrderExists,
+        OrderNotFound,
+        PaymentAmbiguous,
+        PaymentContradiction,
+        PaymentExists,
+        PaymentNotFound,
+        ReasonUnknown,
+        ReferenceExists,
+        RefundRefused,
+        SandboxOnly,
+        UnknownGateway,
+    ),
 )
 async def create_refund(
-    request: Request, body: RefundIn, caller: Writer, house: InHouse, _key: KeyHeader = None
+    request: Request,
+    body: RefundIn,
+    caller: Writer,
+    house: InHouse,
+    _key: KeyHeader = None,
+    _prefer: PreferHeader = None,
 ) -> Response:
     """Set the amount aside on the payment and promise to send it, or say why not.
 
@@ -287,8 +361,7 @@ async def create_refund(
     is known, or after N seconds. A repetition with the same key answers the refund as it now is.
     """
     claim = required_claim(request, reference=body.reference, kind="refund")
-    if caller.principal.livemode and "sandbox" in body.metadata:
-        raise SandboxOnly("`metadata.sandbox` rehearses outcomes with test keys only.")
+    _refuse_play(caller, body.metadata)
     merchant_id, now = caller.principal.merchant_id, utc_now()
     try:
         requested = await request_refund(
@@ -320,8 +393,8 @@ async def create_refund(
     "",
     operation_id="list_refunds",
     summary="List refunds, newest first",
-    response_model=Page[RefundOut],
-    responses=problems(422),
+    response_model=RefundPage,
+    responses=problems(*WITH_CURSOR),
 )
 async def list_all(
     caller: Reader,
@@ -368,11 +441,11 @@ async def list_all(
     )
     merchant_id = caller.principal.merchant_id
     bound = filters_fingerprint(list="refunds", merchant=str(merchant_id), **filters.given())
-    before = open_cursor(house.cursor_secret, bound, cursor)[-1] if cursor else None
+    before = open_cursor(house.cursor_secret, bound, cursor)[-1] if cursor is not None else None
     rows = await list_refunds(house.db, merchant_id, filters, before=before, limit=limit + 1)
     more = sign_cursor(house.cursor_secret, bound, (rows[limit - 1]["id"],)) if len(rows) > limit else None
     shown = [refund_out(row, livemode=caller.principal.livemode) for row in rows[:limit]]
-    return answer(Page[RefundOut](data=shown, next_cursor=more))
+    return answer(RefundPage(data=shown, next_cursor=more))
 
 
 @router.get(
@@ -380,7 +453,7 @@ async def list_all(
     operation_id="get_refund",
     summary="Read a refund",
     response_model=RefundOut,
-    responses=problems(404),
+    responses=problems(*WITH_NAME, RefundNotFound),
 )
 async def get_one(refund_id: RefundId, caller: Reader, house: InHouse) -> Response:
     """The refund as it now is, with what is left of its payment."""
@@ -393,10 +466,11 @@ async def get_one(refund_id: RefundId, caller: Reader, house: InHouse) -> Respon
     operation_id="update_refund",
     summary="Replace a refund's metadata",
     response_model=RefundOut,
-    responses=problems(404, 413, 415, 422),
+    responses=problems(*WITH_NAME, *WITH_BODY, RefundNotFound, SandboxOnly),
 )
 async def update_one(refund_id: RefundId, body: RefundPatch, caller: Writer, house: InHouse) -> Response:
     """Nothing else of a refund can be changed."""
+    _refuse_play(caller, body.metadata)
     merchant_id = caller.principal.merchant_id
     await change.relabel_refund(
         house.db, merchant_id, refund_id, body.metadata, actor=caller.actor, now=utc_now()
@@ -410,7 +484,7 @@ async def update_one(refund_id: RefundId, body: RefundPatch, caller: Writer, hou
     operation_id="cancel_refund",
     summary="Cancel a refund that has not been sent",
     response_model=RefundOut,
-    responses=problems(404, 409, 422),
+    responses=problems(*WITH_NAME, *WITH_KEY, RefundNotFound, RefundNotInStatus),
 )
 async def cancel(
     request: Request, refund_id: RefundId, caller: Writer, house: InHouse, _key: KeyHeader = None
@@ -424,10 +498,15 @@ async def cancel(
     operation_id="retry_refund",
     summary="Try a failed refund again",
     response_model=RefundOut,
-    responses=problems(404, 409, 422),
+    responses=problems(*WITH_NAME, *WITH_KEY, AmountExceedsAvailable, RefundNotFound, RefundNotInStatus),
 )
 async def retry(
-    request: Request, refund_id: RefundId, caller: Writer, house: InHouse, _key: KeyHeader = None
+    request: Request,
+    refund_id: RefundId,
+    caller: Writer,
+    house: InHouse,
+    _key: KeyHeader = None,
+    _prefer: PreferHeader = None,
 ) -> Response:
     """Holds the amount anew and sends it as the next generation, under a new gateway key."""
     return await _changed(request, refund_id, caller, house, RefundEvent.RETRY)
@@ -438,9 +517,11 @@ async def retry(
     operation_id="refresh_refund",
     summary="Ask the gateway now what became of it",
     response_model=RefundOut,
-    responses=problems(404, 422),
+    responses=problems(*WITH_NAME, RefundNotFound),
 )
-async def refresh(request: Request, refund_id: RefundId, caller: Writer, house: InHouse) -> Response:
+async def refresh(
+    request: Request, refund_id: RefundId, caller: Writer, house: InHouse, _prefer: PreferHeader = None
+) -> Response:
     """Wakes the look-up that is planned. With `Prefer: wait=N` the answer waits for what comes of it."""
     merchant_id = caller.principal.merchant_id
     await change.refresh_refund(house.db, merchant_id, refund_id)
@@ -457,7 +538,7 @@ async def refresh(request: Request, refund_id: RefundId, caller: Writer, house: 
     operation_id="list_refund_attempts",
     summary="What was sent to the gateway, and what it said",
     response_model=AttemptList,
-    responses=problems(404),
+    responses=problems(*WITH_NAME, RefundNotFound),
 )
 async def list_attempts(refund_id: RefundId, caller: Reader, house: InHouse) -> Response:
     """Every generation with its key, and every call made for it."""
@@ -486,7 +567,7 @@ async def list_attempts(refund_id: RefundId, caller: Reader, house: InHouse) -> 
     operation_id="list_refund_events",
     summary="A refund's history",
     response_model=EventList,
-    responses=problems(404),
+    responses=problems(*WITH_NAME, RefundNotFound),
 )
 async def list_events(refund_id: RefundId, caller: Reader, house: InHouse) -> Response:
     """Every event of the refund, in the order in which it happened."""
@@ -510,6 +591,11 @@ async def _changed(
         await house.waiters.until_settled(house.db, merchant_id, refund_id, wait)
     refund = await get_refund(house.db, merchant_id, done.refund_id)
     return answer(refund_out(refund, livemode=caller.principal.livemode), replayed=done.replayed, waited=wait)
+
+
+def _refuse_play(caller: Caller, metadata: Mapping[str, str]) -> None:
+    if caller.principal.livemode and "sandbox" in metadata:
+        raise SandboxOnly("`metadata.sandbox` rehearses outcomes with test keys only.")
 
 
 def _asked(body: RefundIn, claim: Claim, now: datetime) -> RefundAsked:
