@@ -48,7 +48,8 @@ AFTER_FEED_EPOCHS = (
     # Whoever restores a dump elsewhere gets a new epoch: transaction numbers start anew there.
     """
     INSERT INTO feed_epochs (epoch, system_identifier, began_at)
-    SELECT 1, system_identifier::text, now() FROM pg_control_system()
+    SELECT 1, system_identifier::text || '/' || timeline_id, now()
+    FROM pg_control_system(), pg_control_checkpoint()
     """,
 )
 
@@ -380,6 +381,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("merchant_id", "id", name=op.f("pk_payments")),
     )
     op.create_index(
+        op.f("ix_payments_merchant_id_created_at_id"),
+        "payments",
+        ["merchant_id", "created_at", "id"],
+        unique=False,
+    )
+    op.create_index(
         op.f("ix_payments_merchant_id_customer_id"), "payments", ["merchant_id", "customer_id"], unique=False
     )
     op.create_index(
@@ -482,10 +489,10 @@ def upgrade() -> None:
         "refunds",
         ["merchant_id", "id"],
         unique=False,
-        postgresql_where="attention IS NOT NULL",
+        postgresql_where=sa.text("attention IS NOT NULL"),
     )
     op.create_index(
-        "ix_refunds_due", "refunds", ["due_at"], unique=False, postgresql_where="due_at IS NOT NULL"
+        "ix_refunds_due", "refunds", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
     )
     op.create_index(
         op.f("ix_refunds_merchant_id_amount_id"), "refunds", ["merchant_id", "amount", "id"], unique=False
@@ -546,6 +553,15 @@ def upgrade() -> None:
         "refunds",
         ["merchant_id", "updated_at", "id"],
         unique=False,
+    )
+    op.create_index(
+        "ix_refunds_open",
+        "refunds",
+        ["status", "updated_at"],
+        unique=False,
+        postgresql_where=sa.text(
+            "status IN ('awaiting_approval', 'processing', 'queued', 'requires_action', 'unknown')"
+        ),
     )
     op.create_index(
         "uq_refunds_gateway_refund",
@@ -644,7 +660,7 @@ def upgrade() -> None:
             f"CREATE TRIGGER history_is_kept BEFORE UPDATE OR DELETE ON {table} "
             "FOR EACH ROW EXECUTE FUNCTION history_is_kept()"
         )
-
-
-def downgrade() -> None:
-    raise NotImplementedError("there is nothing before the first schema")
+        op.execute(
+            f"CREATE TRIGGER history_is_not_emptied BEFORE TRUNCATE ON {table} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION history_is_kept()"
+        )

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 SECRETS = ("REFUND_KEY_PEPPERS", "REFUND_SEALING_KEYS", "REFUND_CURSOR_SECRET", "REFUND_DATABASE_URL")
@@ -97,6 +97,16 @@ class Settings(BaseSettings):
         description="`id:base64,…`: 32-byte keys that seal gateway credentials, the newest first.",
     )
     cursor_secret: SecretStr | None = Field(default=None, description="Signs the cursors of lists.")
+
+    @field_validator("database_url")
+    @classmethod
+    def _by_asyncpg(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None:
+            return None
+        scheme, colon, rest = url.get_secret_value().partition("://")
+        if not colon or scheme not in {"postgres", "postgresql", "postgresql+asyncpg"}:
+            raise ValueError("only PostgreSQL is spoken here: postgresql://user:password@host/database")
+        return SecretStr(f"postgresql+asyncpg://{rest}")
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:

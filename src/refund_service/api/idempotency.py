@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from refund_service.api.refusals import IdempotencyKeyInvalid, IdempotencyKeyMissing
+from refund_service.card_numbers import looks_like_card
 
 _VISIBLE: Final = re.compile(rb"[!-~]{1,255}")
 _WHITESPACE: Final = b" \t"
@@ -30,7 +31,11 @@ def read_key(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
         key = key[1:-1]
     if not _VISIBLE.fullmatch(key):
         raise IdempotencyKeyInvalid("The key is not 1 to 255 visible ASCII characters.")
-    return key.decode("ascii")
+    text = key.decode("ascii")
+    if looks_like_card(text):
+        # It is kept for ever, and a card number never is.
+        raise IdempotencyKeyInvalid("The key looks like a card number.")
+    return text
 
 
 def require_key(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -75,6 +75,11 @@ async def running(
     if settings.ops_port >= 0:
         listener, ops_url = _listen(settings.ops_host, settings.ops_port)
         servers.append((_server(create_ops_app(parts)), listener))
+    if wrong := await parts.db.missing_limits():
+        raise ValueError(
+            f"PostgreSQL does not hold what this service relies on: {', '.join(wrong)}. "
+            "Set them on its role: ALTER ROLE … SET lock_timeout = '1500ms', and so on."
+        )
     await begin_epoch(parts.db)
     await promise_recurring(desk)
     tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 from weakref import WeakValueDictionary
 
-from sqlalchemy import Executable
+from sqlalchemy import Executable, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from refund_service.db.errors import Busy, Deadlock, IdempotencyKeyInUse, translate
@@ -96,6 +96,15 @@ class Database:
         except Exception as error:
             raise translate(error) from error
 
+    async def missing_limits(self) -> list[str]:
+        """Settings of the session that PostgreSQL does not have as this service needs them.
+
+        Behind a pooler they cannot be set per connection: the role has to bring them.
+        """
+        shown = await self.row(_LIMITS)
+        wrong = {name: value for name, value in (shown or {}).items() if value in {"0", "off", "local"}}
+        return [f"{name} is {value}" for name, value in sorted(wrong.items())]
+
     async def close(self) -> None:
         """Give every connection back to PostgreSQL."""
         await self._engine.dispose()
@@ -120,6 +129,13 @@ class Database:
             if told is error:
                 raise
             raise told from error
+
+
+_LIMITS: Final = text(
+    "SELECT current_setting('lock_timeout') AS lock_timeout, "
+    "current_setting('statement_timeout') AS statement_timeout, "
+    "current_setting('synchronous_commit') AS synchronous_commit"
+)
 
 
 def make_engine(options: DatabaseOptions) -> AsyncEngine:

@@ -78,8 +78,9 @@ _head = cache(head)
 
 def _upgrade(connection: Connection) -> None:
     config = _config(connection)
-    connection.execute(text("SET lock_timeout = '5s'"))
+    # Whoever comes second waits for the first, however long that takes; no table is waited for.
     connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+    connection.execute(text("SET lock_timeout = '5s'"))
     connection.commit()
     try:
         command.upgrade(config, "head")

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import (
     BigInteger,
+    ColumnElement,
     Integer,
     Select,
     Text,
@@ -20,10 +21,11 @@ from sqlalchemy import (
     cast,
     func,
     literal_column,
-    or_,
     select,
+    true,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import insert
 
 from refund_service.db.columns import XID8
 from refund_service.db.engine import Database, Row
@@ -32,7 +34,9 @@ from refund_service.events.tables import events, feed_epochs
 
 
 def _feed() -> Select[Any]:
-    oldest_running = func.pg_snapshot_xmin(func.pg_current_snapshot())
+    # Scalars, so that both ends of the range are conditions on the index.
+    oldest_running = select(func.pg_snapshot_xmin(func.pg_current_snapshot())).scalar_subquery()
+    epoch_now = select(func.feed_epoch()).scalar_subquery()
     place = tuple_(events.c.epoch, events.c.xid, events.c.id)
     # bigint holds every transaction number that will ever be reached; xid8 has no cast from it.
     since = tuple_(P("epoch", Integer), cast(cast(P("xid", BigInteger), Text), XID8), P("id", Uuid))
@@ -52,7 +56,7 @@ def _feed() -> Select[Any]:
         .where(
             events.c.merchant_id == P("merchant_id"),
             place > since,
-            or_(events.c.epoch < func.feed_epoch(), events.c.xid < oldest_running),
+            tuple_(events.c.epoch, events.c.xid) < tuple_(epoch_now, oldest_running),
         )
         .order_by(events.c.epoch, events.c.xid, events.c.id)
         .limit(P("limit", Integer))
@@ -93,21 +97,30 @@ async def events_of(db: Database, merchant_id: UUID, resource_id: UUID) -> Seque
     return await db.rows(_RESOURCE, merchant_id=merchant_id, resource_id=resource_id)
 
 
-_BEGIN_EPOCH: Final = feed_epochs.insert().from_select(
-    ["epoch", "system_identifier", "began_at"],
-    select(
-        func.feed_epoch() + 1,
-        literal_column("system_identifier::text"),
-        func.now(),
+# After a restore to a point in time, or a failover that lost its last moments, the same server goes
+# on under a new timeline; a dump that was restored elsewhere meets another server.
+_here: ColumnElement[str] = literal_column("system_identifier::text || '/' || timeline_id")
+
+_BEGIN_EPOCH: Final = (
+    insert(feed_epochs)
+    .from_select(
+        ["epoch", "system_identifier", "began_at"],
+        select(
+            func.feed_epoch() + 1,
+            _here,
+            func.now(),
+        )
+        .select_from(func.pg_control_system().alias("server"))
+        .join(func.pg_control_checkpoint().alias("checkpoint"), true())
+        .where(
+            _here
+            != select(feed_epochs.c.system_identifier)
+            .order_by(feed_epochs.c.epoch.desc())
+            .limit(1)
+            .scalar_subquery()
+        ),
     )
-    .select_from(func.pg_control_system().alias("here"))
-    .where(
-        literal_column("system_identifier::text")
-        != select(feed_epochs.c.system_identifier)
-        .order_by(feed_epochs.c.epoch.desc())
-        .limit(1)
-        .scalar_subquery()
-    ),
+    .on_conflict_do_nothing()
 )
 
 

@@ -99,6 +99,8 @@ class Unknown:
     """No one can say: money may have moved."""
 
     seen: str
+    differs: bool = False
+    """The gateway told of a refund with another amount, currency or reference than asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,8 @@ class CannotTell:
     """The look-up itself got no usable answer."""
 
     seen: str
+    differs: bool = False
+    """It told of another refund than the one looked for, or of several."""
 
 
 Finding = Found | Absent | CannotTell

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 from uuid import UUID
 
 from refund_service.gateways.answers import Answer, Finding
+from refund_service.jobs.lease import LEASE
 from refund_service.money import Money
+
+LONGEST_CALL: Final = LEASE - timedelta(seconds=6)
+"""What is left of a lease after a call must suffice to write down what came of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,10 @@ class GatewayTraits:
     """How long the money takes to reach the customer: ``expected_by``."""
     exponents: Mapping[str, int] = field(default_factory=dict)
     """Currencies whose number of decimals differs from ISO 4217's at this gateway."""
+
+    def __post_init__(self) -> None:
+        if self.time_limit > LONGEST_CALL:
+            raise ValueError(f"a call may take {LONGEST_CALL}, so that its lease outlasts it")
 
     @property
     def deduplicates(self) -> bool:

@@ -174,7 +174,7 @@ async def ask_refund(
             assert_never(reply)
 
     if isinstance(answer, Accepted) and (odd := _differs(answer, command)):
-        return Unknown(f"mismatch: {odd}")
+        return Unknown(f"mismatch: {odd}", differs=True)
     return answer
 
 
@@ -201,7 +201,7 @@ async def look_up(
     if isinstance(finding, Found):
         refund = finding.refund
         if (refund.payment_reference, refund.our_reference) != (probe.payment_reference, str(probe.key)):
-            return CannotTell("mismatch: another payment or reference than looked for")
+            return CannotTell("mismatch: another payment or reference than looked for", differs=True)
     return finding
 
 

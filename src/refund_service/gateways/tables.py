@@ -30,8 +30,8 @@ gateway_accounts = Table(
     one_of("status", ("active", "paused")),
 )
 
-# The operator's own: ``all``, ``merchant:<id>`` or ``account:<id>``. A worker reads it in the
-# very statement that marks a refund as being sent.
+# The operator's own: the scope is a merchant's id, a gateway account's, or the nil id for all. A
+# worker reads it in the very statement that marks a refund as being sent.
 stop_switches = Table(
     "stop_switches",
     metadata,

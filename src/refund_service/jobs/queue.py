@@ -68,7 +68,8 @@ def _claim() -> Any:
         .join(priority, true())
         .join(due, true())
         .where(lanes.c.lane.is_not(None), lanes.c.lane != func.all(P("closed_lanes", ARRAY(Uuid))))
-        .order_by(due.c.priority, due.c.run_at)
+        # What is urgent goes first, but not for ever: half a minute late counts as much.
+        .order_by(due.c.run_at + due.c.priority * literal(timedelta(seconds=30), Interval))
         .limit(P("at_most", Integer))
         .cte("chosen")
     )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, and_, select
+from sqlalchemy import BigInteger, Select, and_, func, select
 
 from refund_service.customers.tables import customers
 from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.orders.tables import orders
+from refund_service.payments.balance import available
 from refund_service.payments.errors import PaymentNotFound
 from refund_service.payments.tables import payments
 
@@ -46,3 +47,21 @@ async def get_payment(db: Database, merchant_id: UUID, payment_id: UUID) -> Paym
     if row is None:
         raise PaymentNotFound("This merchant has no such payment.")
     return row
+
+
+_SUMS: Final = select(
+    *(
+        func.coalesce(func.sum(amount), 0).cast(BigInteger).label(name)
+        for name, amount in (
+            ("captured", payments.c.captured),
+            ("held", payments.c.held),
+            ("refunded", payments.c.refunded),
+            ("available", func.greatest(0, available(payments))),
+        )
+    )
+).where(payments.c.merchant_id == P("merchant_id"), payments.c.order_id == P("order_row"))
+
+
+async def sums_of_order(db: Database, merchant_id: UUID, order_row: UUID) -> Row:
+    """``captured``, ``held``, ``refunded``, ``available`` over all payments of an order, in minor units."""
+    return (await db.rows(_SUMS, merchant_id=merchant_id, order_row=order_row))[0]

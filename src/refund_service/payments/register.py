@@ -49,6 +49,9 @@ async def register_payment(
             return Registered(kept.resource_id, created=True, replayed=True)
         around = await read_surroundings(db, merchant_id, new)
         if around.payment is not None:
+            # It may be this very request, sent twice, that has registered it since the key was read.
+            if kept := await kept_under(db, merchant_id, claim):
+                return Registered(kept.resource_id, created=True, replayed=True)
             refuse_contradiction(around.payment, new)
             return Registered(around.payment["id"], created=False)
         await refuse_other_lines(db, merchant_id, around, new)

@@ -6,7 +6,8 @@ is open while the gateway is called.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, assert_never
@@ -17,6 +18,7 @@ import structlog
 from refund_service import metrics
 from refund_service.db.engine import Database
 from refund_service.db.errors import Duplicate, WriteRefused
+from refund_service.errors import Unavailable
 from refund_service.gateways.accounts import pause_account
 from refund_service.gateways.answers import (
     Absent,
@@ -68,6 +70,10 @@ from refund_service.refunds.submit import WORKER, submit
 
 STOPPED_FOR: Final = timedelta(seconds=2)
 """How often a refund that a switch or a paused account holds back is looked at again."""
+
+INSIST_FOR: Final = 4.0
+SOONEST_AGAIN: Final = 0.05
+"""Seconds; a call, what is insisted on and its last statement fit into one lease."""
 
 BREAKER_OPEN_FOR: Final = timedelta(seconds=5)
 UNKNOWN_HELD_BACK_FOR: Final = timedelta(minutes=5)
@@ -148,8 +154,12 @@ async def _send(desk: Desk, job: Job, case: Case, gateway: RefundGateway, traits
     desk.breaker.record(case.account.id, ok=_reached(answer), now=desk.seconds())
 
     if isinstance(answer, Misconfigured):
-        await pause_account(
-            desk.db, case.merchant_id, case.account.id, answer.reason, actor=WORKER, now=desk.now()
+        reason = answer.reason
+        await _insist(
+            desk,
+            lambda: pause_account(
+                desk.db, case.merchant_id, case.account.id, reason, actor=WORKER, now=desk.now()
+            ),
         )
         log.error(
             "gateway_account.paused", gateway_account=str(case.account.id), merchant_id=str(case.merchant_id)
@@ -163,7 +173,9 @@ async def _send(desk: Desk, job: Job, case: Case, gateway: RefundGateway, traits
 async def _look_up(desk: Desk, job: Job, case: Case, gateway: RefundGateway, traits: GatewayTraits) -> None:
     called_at = desk.now()
     request = gateway.render_look_up(case.probe, case.account)
-    finding = await look_up(desk.sender, gateway, case.account, case.probe, request)
+    async with desk.gate.passing(case.account.id, traits.parallel_calls):
+        finding = await look_up(desk.sender, gateway, case.account, case.probe, request)
+    desk.breaker.record(case.account.id, ok=not isinstance(finding, CannotTell), now=desk.seconds())
     said, then = conclude_finding(case, finding, traits)
     kind, detail = _told(finding)
     call = Call("look_up", kind, detail, called_at, desk.now())
@@ -172,9 +184,27 @@ async def _look_up(desk: Desk, job: Job, case: Case, gateway: RefundGateway, tra
         await _send(desk, job, case, gateway, traits)
 
 
+async def _insist(desk: Desk, write: Callable[[], Awaitable[object]]) -> None:
+    """Write what the gateway said, however busy the database is: it is not said a second time.
+
+    For as long as the lease surely holds; after that the look-up has to find it.
+    """
+    give_up, pause = desk.seconds() + INSIST_FOR, SOONEST_AGAIN
+    while True:
+        try:
+            await write()
+        except Unavailable:
+            if desk.seconds() + pause > give_up:
+                raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 1.0)
+        else:
+            return
+
+
 async def _write(desk: Desk, job: Job, case: Case, said: Conclusion, *, goes_on: bool = False) -> None:
     try:
-        await record(desk.db, job, case, said, goes_on=goes_on, now=desk.now())
+        await _insist(desk, lambda: record(desk.db, job, case, said, goes_on=goes_on, now=desk.now()))
     except Duplicate as taken:
         if taken.constraint != "uq_refunds_gateway_refund":
             raise

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, Uuid, and_, desc, false, select, true
+from sqlalchemy import ColumnElement, Select, Text, Uuid, and_, desc, false, or_, select, true
 
 from refund_service.customers.tables import customers
 from refund_service.db.engine import Database, Row
@@ -19,7 +19,7 @@ from refund_service.idempotency.keys import Claim
 from refund_service.idempotency.tables import idempotency_keys
 from refund_service.merchants.tables import merchants
 from refund_service.orders.tables import orders
-from refund_service.payments.balance import available_of
+from refund_service.payments.balance import available, available_of
 from refund_service.payments.new import NewPayment
 from refund_service.payments.tables import payments
 from refund_service.policies.tables import policies, reasons
@@ -119,6 +119,12 @@ def _selected(by: By) -> ColumnElement[bool]:
 
 def _facts(by: By) -> Select[Any]:
     m, k, p, a, o, c = merchants, idempotency_keys, payments, gateway_accounts, orders, customers
+    any_account = P("gateway_account", Text).is_(None)
+    named = select(gateway_accounts.c.id).where(
+        gateway_accounts.c.merchant_id == P("merchant_id"),
+        gateway_accounts.c.name == P("gateway_account", Text),
+    )
+    through = p.c.gateway_account_id == named.scalar_subquery()
     policy = (
         select(policies.c.version, policies.c.rules)
         .where(policies.c.merchant_id == P("merchant_id"))
@@ -147,7 +153,7 @@ def _facts(by: By) -> Select[Any]:
         )
         .select_from(m)
         .outerjoin(k, and_(k.c.merchant_id == m.c.id, k.c.key == P("key", Text)))
-        .outerjoin(p, and_(p.c.merchant_id == m.c.id, _selected(by)))
+        .outerjoin(p, and_(p.c.merchant_id == m.c.id, _selected(by), or_(any_account, through)))
         .outerjoin(a, and_(a.c.merchant_id == m.c.id, a.c.id == p.c.gateway_account_id))
         .outerjoin(o, and_(o.c.merchant_id == m.c.id, o.c.id == p.c.order_id))
         .outerjoin(c, and_(c.c.merchant_id == m.c.id, c.c.id == p.c.customer_id))
@@ -155,7 +161,8 @@ def _facts(by: By) -> Select[Any]:
         .outerjoin(reasons, and_(reasons.c.merchant_id == m.c.id, reasons.c.code == P("reason", Text)))
         .outerjoin(refunds, and_(refunds.c.merchant_id == m.c.id, refunds.c.id == P("replaces", Uuid)))
         .where(m.c.id == P("merchant_id"))
-        .order_by(p.c.id)
+        # Those with something left first: more of them than these no one wants listed.
+        .order_by((available(p) <= 0), p.c.id)
         .limit(50)
     )
 
@@ -183,16 +190,13 @@ async def read_facts(db: Database, merchant_id: UUID, asked: RefundAsked) -> Req
         key=asked.claim.key,
         reason=asked.reason,
         replaces=asked.replaces,
+        gateway_account=asked.gateway_account,
         **({} if asked.by is By.INLINE else {"name": asked.name}),
     )
     first = rows[0]
     return RequestFacts(
         kept=first if first["kept_fingerprint"] is not None else None,
-        payments=[
-            _payment(row)
-            for row in rows
-            if row["payment_id"] is not None and asked.gateway_account in (None, row["account_name"])
-        ],
+        payments=[_payment(row) for row in rows if row["payment_id"] is not None],
         policy_version=first["policy_version"],
         policy_rules=first["policy_rules"],
         own_reason=first["own_reason"],

@@ -82,6 +82,8 @@ class Conclusion:
     bank_reference: BankReference | None = None
     failure: tuple[str, str] | None = None
     attention: str | None = None
+    calm: bool = False
+    """What a person was called for is over."""
     due_in: timedelta | None = None
     wait: timedelta | None = None
     """When the job is due again; ``None`` where it is done."""
@@ -112,9 +114,9 @@ def conclude_answer(case: Case, answer: Answer, traits: GatewayTraits) -> Conclu
                 due_in=traits.in_flight_limit,
                 wait=after or IN_FLIGHT_FOR,
             )
-        case Unknown(seen):
+        case Unknown(differs=differs):
             # Silence is not a no: the hold stays until we have looked it up.
-            return _lost(traits, mismatch=seen.startswith("mismatch"), sends=attempt.sends)
+            return _lost(traits, mismatch=differs, sends=attempt.sends)
         case _:
             assert_never(answer)
 
@@ -129,8 +131,8 @@ def conclude_finding(case: Case, finding: Finding, traits: GatewayTraits) -> tup
             if _differs(case, refund):
                 return _mismatched(case, attempt), None
             return replace(conclude_state(case, refund, traits), look_ups=1, missed=False), None
-        case CannotTell(seen):
-            if seen.startswith("mismatch"):
+        case CannotTell(differs=differs):
+            if differs:
                 return _mismatched(case, attempt), None
             return _asked_in_vain(case, attempt), None
         case Absent():
@@ -142,33 +144,13 @@ def conclude_finding(case: Case, finding: Finding, traits: GatewayTraits) -> tup
 def conclude_state(case: Case, refund: GatewayRefund, traits: GatewayTraits) -> Conclusion:
     """What the gateway's own state of the refund comes to."""
     known = Conclusion(gateway_refund_id=refund.id, bank_reference=refund.bank_reference)
-    status = case.status
     match refund.state:
-        case GatewayState.PENDING:
-            back = status in {Status.UNKNOWN, Status.REQUIRES_ACTION}
-            if status in {Status.SUCCEEDED, Status.FAILED}:
-                return known
-            return replace(
-                known,
-                event=RefundEvent.FIND_PENDING if back else None,
-                attempt_state=AttemptState.PENDING,
-                due_in=traits.arrives_within,
-                wait=traits.poll_every,
-            )
-        case GatewayState.REQUIRES_ACTION:
-            if status in {Status.SUCCEEDED, Status.FAILED}:
-                return known
-            return replace(
-                known,
-                event=None if status is Status.REQUIRES_ACTION else RefundEvent.NEED_ACTION,
-                attempt_state=AttemptState.PENDING,
-                due_in=traits.action_window,
-                wait=traits.poll_every,
-            )
+        case GatewayState.PENDING | GatewayState.REQUIRES_ACTION:
+            return _under_way(case, refund.state, known, traits)
         case GatewayState.SUCCEEDED:
-            if status is Status.SUCCEEDED:
+            if case.status is Status.SUCCEEDED:
                 return known
-            if status is Status.FAILED:
+            if case.status is Status.FAILED:
                 return replace(
                     known,
                     event=RefundEvent.TURN_OUT_DONE,
@@ -177,17 +159,38 @@ def conclude_state(case: Case, refund: GatewayRefund, traits: GatewayTraits) -> 
                 )
             return replace(known, event=RefundEvent.SUCCEED, attempt_state=AttemptState.DONE)
         case GatewayState.FAILED | GatewayState.CANCELED:
-            if status is Status.FAILED:
-                return known
+            if case.status is Status.FAILED:
+                return replace(known, calm=case.attention == PENDING_AFTER_FAILURE)
             failed_as = DeclineCode.OTHER.value, refund.state.value
             return replace(
                 known,
-                event=RefundEvent.REVERSE if status is Status.SUCCEEDED else RefundEvent.FAIL,
+                event=RefundEvent.REVERSE if case.status is Status.SUCCEEDED else RefundEvent.FAIL,
                 attempt_state=AttemptState.REFUSED,
                 failure=(refund.failure[0].value, refund.failure[1]) if refund.failure else failed_as,
             )
         case _:
             assert_never(refund.state)
+
+
+def _under_way(case: Case, state: GatewayState, known: Conclusion, traits: GatewayTraits) -> Conclusion:
+    if case.status is Status.SUCCEEDED:
+        return known
+    if case.status is Status.FAILED:
+        return replace(known, attention=PENDING_AFTER_FAILURE, wait=traits.poll_every)
+    event: RefundEvent | None
+    if state is GatewayState.PENDING:
+        back = case.status in {Status.UNKNOWN, Status.REQUIRES_ACTION}
+        event, window = RefundEvent.FIND_PENDING if back else None, traits.arrives_within
+    else:
+        known_so = case.status is Status.REQUIRES_ACTION
+        event, window = None if known_so else RefundEvent.NEED_ACTION, traits.action_window
+    return replace(
+        known, event=event, attempt_state=AttemptState.PENDING, due_in=window, wait=traits.poll_every
+    )
+
+
+PENDING_AFTER_FAILURE: Final = "pending_after_failure"
+"""The gateway works on what it had refused: until that ends, a retry could pay twice."""
 
 
 def conclude_lost(traits: GatewayTraits, why: str) -> Conclusion:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, DateTime, Select, Text, func, or_, update
+from sqlalchemy import BigInteger, ColumnElement, DateTime, Select, Text, func, or_, update
 
 from refund_service import ids
 from refund_service.clock import rfc3339
@@ -37,7 +37,8 @@ class Asker:
     actor: str
 
 
-def _add_decision(write: WriteSet) -> None:
+def add_decision(write: WriteSet, *, when: ColumnElement[bool] | None = None) -> None:
+    """The decision, whatever it comes to."""
     write.insert(
         "decision",
         decisions,
@@ -56,11 +57,12 @@ def _add_decision(write: WriteSet) -> None:
             "decided_for": P("actor"),
             "decided_at": P("now"),
         },
+        when=when,
     )
 
 
 def _add_refund(write: WriteSet) -> None:
-    _add_decision(write)
+    add_decision(write)
     write.insert(
         "refund",
         refunds,
@@ -159,12 +161,13 @@ def _create(*, inline: bool) -> Select[Any]:
     return write.done()
 
 
-def _refuse(*, inline: bool) -> Select[Any]:
+def _refuse(*, inline: bool, keyed: bool) -> Select[Any]:
     write = WriteSet("refunds.refuse")
-    claim_key(write)
+    if keyed:
+        claim_key(write)
     if inline:
         add_registration(write)
-    _add_decision(write)
+    add_decision(write)
     write.insert("refused", *event_values("refused", sequence=1))
     return write.done()
 
@@ -172,13 +175,18 @@ def _refuse(*, inline: bool) -> Select[Any]:
 CREATE: Final = {inline: _create(inline=inline) for inline in (False, True)}
 """By whether the payment is registered in the same write."""
 
-REFUSE: Final = {inline: _refuse(inline=inline) for inline in (False, True)}
+REFUSE: Final = {
+    (inline, keyed): _refuse(inline=inline, keyed=keyed)
+    for inline in (False, True)
+    for keyed in (False, True)
+}
+"""The same, and by whether it is remembered under a key."""
 
 
 def decision_binds(
     merchant_id: UUID,
     decision_id: UUID,
-    payment: PaymentFacts,
+    payment_id: UUID,
     decision: Decision,
     facts: Facts,
     *,
@@ -191,7 +199,7 @@ def decision_binds(
     return {
         "merchant_id": merchant_id,
         "decision_id": decision_id,
-        "payment_id": payment.id,
+        "payment_id": payment_id,
         "refund_id": refund_id,
         "decision_outcome": decision.outcome,
         "decision_rule": decision.rule,

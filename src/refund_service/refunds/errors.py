@@ -44,6 +44,12 @@ class RefundNotInStatus(Conflict):
     help = "`refund_status` is where it stands, `allowed_from` where this is possible."
 
 
+class RefundUnclear(Conflict):
+    code = "refund-unclear"
+    title = "The gateway works on what it had refused"
+    help = "Wait until `attention` is gone: the refund succeeds by itself, or can be tried again."
+
+
 class NothingAvailable(Unprocessable):
     code = "nothing-available"
     title = "Nothing of the payment is left to give back"

@@ -13,6 +13,7 @@ from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.orders.tables import orders
+from refund_service.payments.balance import available_of
 from refund_service.payments.tables import payments
 from refund_service.policies.tables import decisions
 from refund_service.refunds.errors import RefundNotFound
@@ -29,6 +30,7 @@ def refund_view() -> Select[Any]:
         select(
             *r.c,
             p.c.captured.label("payment_captured"),
+            p.c.captured_at.label("payment_captured_at"),
             p.c.held.label("payment_held"),
             p.c.refunded.label("payment_refunded"),
             p.c.disputed.label("payment_disputed"),
@@ -49,6 +51,11 @@ def refund_view() -> Select[Any]:
         .outerjoin(c, and_(c.c.merchant_id == r.c.merchant_id, c.c.id == r.c.customer_id))
         .where(r.c.merchant_id == P("merchant_id"))
     )
+
+
+def available_of_view(refund: Row) -> int:
+    """What is available of the payment that a refund's view shows, in minor units."""
+    return available_of(*(refund[f"payment_{part}"] for part in ("captured", "held", "refunded", "disputed")))
 
 
 _ONE: Final = refund_view().where(refunds.c.id == P("refund_id"))

@@ -26,6 +26,7 @@ def _record(lease: Update | Delete) -> Select[Any]:
     write.guard("lease", lease)
     moved, tells = P("moved", Boolean), P("tells", Boolean)
     calls_person = P("attention", Text).is_not(None)
+    settles = or_(moved, P("calm", Boolean))
     refund = write.guard(
         "refund",
         update(refunds)
@@ -47,11 +48,11 @@ def _record(lease: Update | Delete) -> Select[Any]:
                 (moved, P("failure_gateway_code", Text)), else_=refunds.c.failure_gateway_code
             ),
             attention=sql_case(
-                (calls_person, P("attention", Text)), (moved, None), else_=refunds.c.attention
+                (calls_person, P("attention", Text)), (settles, None), else_=refunds.c.attention
             ),
             attention_since=sql_case(
                 (calls_person, func.coalesce(refunds.c.attention_since, P("now", DateTime(timezone=True)))),
-                (moved, None),
+                (settles, None),
                 else_=refunds.c.attention_since,
             ),
             # A status that is only confirmed does not become late later.
@@ -194,6 +195,7 @@ async def record(
         "failure_code": said.failure[0] if said.failure else None,
         "failure_gateway_code": said.failure[1] if said.failure else None,
         "attention": said.attention,
+        "calm": said.calm,
         "due_at": now + said.due_in if said.due_in is not None else None,
         "due_anew": said.event is not None or _attempt_moves(case, said),
         "finished_at": None if status in HOLDING else now,

@@ -11,7 +11,6 @@ from refund_service import ids
 from refund_service.db.engine import Database
 from refund_service.db.writeset import P
 from refund_service.policies.tables import decisions
-from refund_service.refunds.ask import PaymentFacts
 from refund_service.refunds.errors import RefundRefused
 
 _DECISION: Final = select(decisions).where(
@@ -41,7 +40,7 @@ async def refusal_again(db: Database, merchant_id: UUID, decision_id: UUID) -> R
     return refusal
 
 
-def refused_binds(decision_id: UUID, payment: PaymentFacts, rule: str) -> dict[str, Any]:
+def refused_binds(decision_id: UUID, payment_id: UUID, order_name: str | None, rule: str) -> dict[str, Any]:
     """The bind parameters of the event that tells a refusal."""
     return {
         "refused_id": ids.new_id(),
@@ -50,8 +49,8 @@ def refused_binds(decision_id: UUID, payment: PaymentFacts, rule: str) -> dict[s
         "refused_resource_id": decision_id,
         "refused_data": {
             "decision_id": ids.show("decision", decision_id),
-            "payment_id": ids.show("payment", payment.id),
-            "order_id": payment.order_name,
+            "payment_id": ids.show("payment", payment_id),
+            "order_id": order_name,
             "rule": rule,
         },
     }

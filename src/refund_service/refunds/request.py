@@ -76,7 +76,9 @@ async def request_refund(
         if kept := kept_as(facts.kept, asked.claim):
             return await _replay(db, merchant_id, kept)
         met = await _meet(db, merchant_id, asked, facts)
-        payment, amount = met.payment, _amount(asked, met.payment)
+        if kept := kept_as(met.facts.kept, asked.claim):
+            return await _replay(db, merchant_id, kept)
+        facts, payment, amount = met.facts, met.payment, _amount(asked, met.payment)
         await _refuse_impossible(db, merchant_id, asked, facts, payment=payment, amount=amount)
 
         weighed = Facts(Money(amount, payment.currency), payment.captured_at, now, asked.reason)
@@ -87,7 +89,7 @@ async def request_refund(
         binds = decision_binds(
             merchant_id,
             decision_id,
-            payment,
+            payment.id,
             decision,
             weighed,
             policy_version=facts.policy_version or 0,
@@ -109,7 +111,8 @@ async def request_refund(
         try:
             if not allowed:
                 binds |= claim_binds(asked.claim, 422, "decision", decision_id)
-                await db.write(REFUSE[inline], **binds, **refused_binds(decision_id, payment, decision.rule))
+                told = refused_binds(decision_id, payment.id, payment.order_name, decision.rule)
+                await db.write(REFUSE[inline, True], **binds, **told)
                 raise refusal_of(decision_id, decision.rule, decision.explanation)
             traits = gateway_named(payment.account_gateway).traits(payment.account_settings)
             refund = refund_binds(
@@ -139,6 +142,8 @@ async def request_refund(
 
 @dataclass(frozen=True, slots=True)
 class _Met:
+    facts: RequestFacts
+    """The latest: of a payment that comes with the request they are read after it was found."""
     payment: PaymentFacts
     around: Surroundings | None
     """Set where the payment is new and comes with the request."""
@@ -146,16 +151,17 @@ class _Met:
 
 async def _meet(db: Database, merchant_id: UUID, asked: RefundAsked, facts: RequestFacts) -> _Met:
     if asked.inline is None:
-        return _Met(_the_payment(asked, facts), None)
+        return _Met(facts, _the_payment(asked, facts), None)
     around = await read_surroundings(db, merchant_id, asked.inline)
     if around.payment is None:
         refuse_more_back_than_came_in(asked.inline)
         await refuse_other_lines(db, merchant_id, around, asked.inline)
-        return _Met(_inline_payment(asked, around), around)
+        return _Met(facts, _inline_payment(asked, around), around)
     # It is registered already: the same as if it had been named by its id.
     refuse_contradiction(around.payment, asked.inline)
     known = replace(asked, by=By.PAYMENT, name=around.payment["id"])
-    return _Met(_the_payment(known, await read_facts(db, merchant_id, known)), None)
+    facts = await read_facts(db, merchant_id, known)
+    return _Met(facts, _the_payment(known, facts), None)
 
 
 def _the_payment(asked: RefundAsked, facts: RequestFacts) -> PaymentFacts:
@@ -169,7 +175,7 @@ def _the_payment(asked: RefundAsked, facts: RequestFacts) -> PaymentFacts:
     if len(refundable) == 1:
         return refundable[0]
     if not refundable:
-        return facts.payments[-1]
+        return facts.payments[0]
     raise PaymentAmbiguous(
         f"{len(refundable)} payments could be refunded.",
         payments=[

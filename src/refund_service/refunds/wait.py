@@ -16,6 +16,7 @@ from refund_service.refunds.states import Status
 UNDER_WAY: Final = frozenset({Status.QUEUED, Status.PROCESSING})
 SOONEST_LOOK: Final = 0.05
 LATEST_LOOK: Final = 0.5
+MOST_WAITING: Final = 500
 
 
 class Waiters:
@@ -41,6 +42,10 @@ class Waiters:
                 await asyncio.wait_for(event.wait(), within)
         finally:
             self._forget(refund_id, event)
+
+    def has_room(self) -> bool:
+        """Whether another one may wait here; without room the answer comes at once."""
+        return len(self._events) < MOST_WAITING
 
     async def until_settled(self, db: Database, merchant_id: UUID, refund_id: UUID, within: float) -> None:
         """Return once the refund is neither queued nor processing, or after ``within`` seconds."""

@@ -91,8 +91,6 @@ _GONE: Final = delete(heartbeats).where(heartbeats.c.seen_at < func.db_now() - t
 
 async def watch_refunds(db: Database, *, now: datetime) -> int:
     """Call a person to every refund that is late, promise anew what was lost; returns how many were late."""
-    await db.rows(_GONE)
-    await db.rows(_LOST)
     late = await db.rows(_LATE, now=now)
     for refund in late:
         status, attention = Status(refund["status"]), f"{refund['status']}_for_long"
@@ -115,4 +113,6 @@ async def watch_refunds(db: Database, *, now: datetime) -> int:
             )
         except WriteRefused:
             continue  # it has moved meanwhile
+    await db.rows(_GONE)
+    await db.rows(_LOST)
     return len(late)

@@ -37,16 +37,22 @@ _OPEN: Final = (
     .where(refunds.c.status.in_(sorted(HOLDING)))
     .group_by(refunds.c.status)
 )
+_WORKERS: Final = select(func.count()).where(
+    heartbeats.c.seen_at > func.db_now() - func.make_interval(0, 0, 0, 0, 0, 0, ALIVE_WITHIN)
+)
 _REST: Final = select(
     select(func.count()).where(refunds.c.attention.is_not(None)).scalar_subquery().label("attention"),
     func.coalesce(
         select(func.extract("epoch", func.db_now() - func.min(jobs.c.run_at))).scalar_subquery(), 0
     ).label("lag"),
-    select(func.count())
-    .where(heartbeats.c.seen_at > func.db_now() - func.make_interval(0, 0, 0, 0, 0, 0, ALIVE_WITHIN))
-    .scalar_subquery()
-    .label("workers"),
+    _WORKERS.scalar_subquery().label("workers"),
 )
+
+
+async def workers_alive(db: Database) -> int:
+    """How many workers have been seen lately."""
+    number: int = await db.value(_WORKERS)
+    return number
 
 
 async def read_state(db: Database) -> State:

@@ -18,6 +18,7 @@ from refund_service.clock import utc_now
 from refund_service.merchants.roles import Scope
 from refund_service.orders.tell import OrderNotFound, get_order, tell_order
 from refund_service.payments.listing import PaymentFilters, list_payments
+from refund_service.payments.queries import sums_of_order
 from refund_service.refunds.listing import RefundFilters, list_refunds
 
 MOST_SHOWN = 100
@@ -64,7 +65,7 @@ class OrderOut(Wire):
     held: int
     refunded: int
     available: int
-    payments: list[PaymentOut]
+    payments: list[PaymentOut] = Field(description="Newest first, at most 100")
     refunds: list[RefundOut] = Field(description="Newest first, at most 100")
     created_at: Moment
     updated_at: Moment
@@ -83,7 +84,7 @@ OrderId = Annotated[Reference, Path(description="The merchant's own order id", e
 
 
 @router.get(
-    "/{order_id}",
+    "/{order_id:path}",
     operation_id="get_order",
     summary="Read an order with its payments and refunds",
     response_model=OrderOut,
@@ -97,7 +98,7 @@ async def get_one(
 
 
 @router.patch(
-    "/{order_id}",
+    "/{order_id:path}",
     operation_id="update_order",
     summary="Tell facts that came later",
     response_model=OrderOut,
@@ -144,10 +145,7 @@ async def _shown(house: House, caller: Caller, order_id: str) -> OrderOut:
         facts=order["facts"],
         lines=[LineOut(**{name: row[name] for name in LineOut.model_fields}) for row in lines],
         history=[ToldOut(**{name: row[name] for name in ToldOut.model_fields}) for row in history],
-        captured=sum(payment.captured for payment in payments),
-        held=sum(payment.held for payment in payments),
-        refunded=sum(payment.refunded for payment in payments),
-        available=sum(payment.available for payment in payments),
+        **await sums_of_order(house.db, merchant_id, order["id"]),
         payments=payments,
         refunds=[refund_out(row, livemode=livemode) for row in returned],
         created_at=order["created_at"],

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Request, Response
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from refund_service import ids
@@ -128,10 +128,20 @@ class LineIn(Wire):
         )
 
 
+def _no_backslash(text: str) -> str:
+    if "\\" in text:
+        raise PydanticCustomError("backslash", "It holds a backslash, which no address can name.")
+    return text
+
+
+OrderName = Annotated[Reference, AfterValidator(_no_backslash)]
+"""The merchant's own order id: it stands in addresses, where a backslash means other things to proxies."""
+
+
 class OrderIn(Wire):
     """What was bought."""
 
-    id: Reference
+    id: OrderName
     country: Country | None = None
     tags: Tags = Field(default_factory=list)
     facts: Facts = Field(default_factory=dict)
@@ -314,7 +324,7 @@ def payment_out(row: Mapping[str, Any], *, livemode: bool) -> PaymentOut:
     available = available_of(row["captured"], row["held"], row["refunded"], row["disputed"])
     links = {"self": here, "refunds": f"/v1/refunds?payment_id={ids.show('payment', row['id'])}"}
     if row["order_name"] is not None:
-        links["order"] = f"/v1/orders/{quote(row['order_name'], safe='')}"
+        links["order"] = f"/v1/orders/{quote(row['order_name'])}"
     plain = (
         "id",
         "gateway",

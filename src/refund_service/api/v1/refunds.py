@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from refund_service import ids
 from refund_service.api.deps import (
     Caller,
+    House,
     InHouse,
     KeyHeader,
     answer,
@@ -44,7 +45,7 @@ from refund_service.api.pages import (
 )
 from refund_service.api.refusals import IdempotencyKeyMissing
 from refund_service.api.v1.events import EventOut, event_out
-from refund_service.api.v1.payments import CustomerIn, OrderIn
+from refund_service.api.v1.payments import CustomerIn, OrderIn, OrderName
 from refund_service.api.visit import visit_of
 from refund_service.api.wire import (
     Amount,
@@ -78,9 +79,8 @@ from refund_service.payments.errors import (
 )
 from refund_service.payments.new import NewOrder, NewPayment
 from refund_service.policies.reasons import ReasonUnknown
-from refund_service.refunds import change
 from refund_service.refunds.ask import By, RefundAsked
-from refund_service.refunds.change import available_of_view
+from refund_service.refunds.cancel import cancel_refund
 from refund_service.refunds.creation import Asker
 from refund_service.refunds.errors import (
     AmountExceedsAvailable,
@@ -94,8 +94,12 @@ from refund_service.refunds.errors import (
 )
 from refund_service.refunds.failures import explain_failure
 from refund_service.refunds.listing import RefundFilters, list_refunds
-from refund_service.refunds.queries import attempts_of, get_refund
+from refund_service.refunds.moves import Changed
+from refund_service.refunds.queries import attempts_of, available_of_view, get_refund
+from refund_service.refunds.refresh import refresh_refund
+from refund_service.refunds.relabel import relabel_refund
 from refund_service.refunds.request import request_refund
+from refund_service.refunds.retry import retry_refund
 from refund_service.refunds.states import Outcome, RefundEvent, Status, allows, outcome
 
 
@@ -106,7 +110,7 @@ class InlinePayment(Wire):
     captured: Amount
     currency: CurrencyCode
     captured_at: Moment | None = Field(None, description="Now, where it is not told")
-    order_id: Reference | None = None
+    order_id: OrderName | None = None
     already_refunded: AmountOrZero = 0
     gateway_account: Reference | None = Field(None, description="May be left out where there is one")
     customer: CustomerIn | None = None
@@ -119,6 +123,7 @@ class InlinePayment(Wire):
         return self
 
 
+LONGEST_AHEAD: Final = timedelta(days=366)
 _WAYS_IN: Final = ("payment_id", "payment_reference", "gateway_payment_id", "order_id", "payment")
 
 
@@ -164,6 +169,13 @@ class RefundIn(Wire):
         None, description="The reversed refund that this one makes good"
     )
     metadata: Metadata = Field(default_factory=dict)
+
+    @field_validator("execute_after")
+    @classmethod
+    def _not_too_late(cls, moment: datetime | None) -> datetime | None:
+        if moment is not None and moment > utc_now() + LONGEST_AHEAD:
+            raise PydanticCustomError("too-late", "A refund can be put off for a year at most.")
+        return moment
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Self:
@@ -372,11 +384,10 @@ async def create_refund(
             now=now,
         )
     except RefundRefused as refused:
-        if refused.replayed:
-            visit_of(request.scope).headers["Idempotency-Replayed"] = "true"
+        _tell_replay(request, refused)
         raise
     house.wake_worker()
-    wait = preferred_wait(request)
+    wait = _wait(request, house)
     if wait:
         await house.waiters.until_settled(house.db, merchant_id, requested.refund_id, wait)
     refund = await get_refund(house.db, merchant_id, requested.refund_id)
@@ -472,7 +483,7 @@ async def update_one(refund_id: RefundId, body: RefundPatch, caller: Writer, hou
     """Nothing else of a refund can be changed."""
     _refuse_play(caller, body.metadata)
     merchant_id = caller.principal.merchant_id
-    await change.relabel_refund(
+    await relabel_refund(
         house.db, merchant_id, refund_id, body.metadata, actor=caller.actor, now=utc_now()
     )
     refund = await get_refund(house.db, merchant_id, refund_id)
@@ -490,7 +501,15 @@ async def cancel(
     request: Request, refund_id: RefundId, caller: Writer, house: InHouse, _key: KeyHeader = None
 ) -> Response:
     """What it held is available again. Once it has been sent this answers 409."""
-    return await _changed(request, refund_id, caller, house, RefundEvent.CANCEL)
+    canceled = await cancel_refund(
+        house.db,
+        caller.principal.merchant_id,
+        refund_id,
+        claim=claim_of(request),
+        actor=caller.actor,
+        now=utc_now(),
+    )
+    return await _shown(caller, house, canceled)
 
 
 @router.post(
@@ -509,7 +528,19 @@ async def retry(
     _prefer: PreferHeader = None,
 ) -> Response:
     """Holds the amount anew and sends it as the next generation, under a new gateway key."""
-    return await _changed(request, refund_id, caller, house, RefundEvent.RETRY)
+    try:
+        retried = await retry_refund(
+            house.db,
+            caller.principal.merchant_id,
+            refund_id,
+            claim=claim_of(request),
+            asker=Asker(caller.principal.key_id, caller.actor),
+            now=utc_now(),
+        )
+    except RefundRefused as refused:
+        _tell_replay(request, refused)
+        raise
+    return await _shown(caller, house, retried, wait=_wait(request, house))
 
 
 @router.post(
@@ -524,9 +555,9 @@ async def refresh(
 ) -> Response:
     """Wakes the look-up that is planned. With `Prefer: wait=N` the answer waits for what comes of it."""
     merchant_id = caller.principal.merchant_id
-    await change.refresh_refund(house.db, merchant_id, refund_id)
+    await refresh_refund(house.db, merchant_id, refund_id)
     house.wake_worker()
-    wait = preferred_wait(request)
+    wait = _wait(request, house)
     if wait:
         await house.waiters.until_told(refund_id, wait)
     refund = await get_refund(house.db, merchant_id, refund_id)
@@ -577,25 +608,31 @@ async def list_events(refund_id: RefundId, caller: Reader, house: InHouse) -> Re
     return answer(EventList(data=[event_out(row) for row in rows]))
 
 
-async def _changed(
-    request: Request, refund_id: UUID, caller: Caller, house: InHouse, event: RefundEvent
-) -> Response:
-    verb = change.cancel_refund if event is RefundEvent.CANCEL else change.retry_refund
-    merchant_id = caller.principal.merchant_id
-    done = await verb(
-        house.db, merchant_id, refund_id, claim=claim_of(request), actor=caller.actor, now=utc_now()
-    )
-    house.wake_worker()
-    wait = preferred_wait(request) if event is RefundEvent.RETRY else 0
-    if wait:
-        await house.waiters.until_settled(house.db, merchant_id, refund_id, wait)
-    refund = await get_refund(house.db, merchant_id, done.refund_id)
-    return answer(refund_out(refund, livemode=caller.principal.livemode), replayed=done.replayed, waited=wait)
-
-
 def _refuse_play(caller: Caller, metadata: Mapping[str, str]) -> None:
     if caller.principal.livemode and "sandbox" in metadata:
         raise SandboxOnly("`metadata.sandbox` rehearses outcomes with test keys only.")
+
+
+def _wait(request: Request, house: House) -> int:
+    return preferred_wait(request) if house.waiters.has_room() else 0
+
+
+def _tell_replay(request: Request, refused: RefundRefused) -> None:
+    if refused.replayed:
+        visit_of(request.scope).headers["Idempotency-Replayed"] = "true"
+
+
+async def _shown(
+    caller: Caller, house: House, changed: Changed, *, wait: int = 0
+) -> Response:
+    house.wake_worker()
+    merchant_id = caller.principal.merchant_id
+    if wait:
+        await house.waiters.until_settled(house.db, merchant_id, changed.refund_id, wait)
+    refund = await get_refund(house.db, merchant_id, changed.refund_id)
+    return answer(
+        refund_out(refund, livemode=caller.principal.livemode), replayed=changed.replayed, waited=wait
+    )
 
 
 def _asked(body: RefundIn, claim: Claim, now: datetime) -> RefundAsked:
@@ -703,7 +740,7 @@ def _links(row: Mapping[str, Any], status: Status) -> dict[str, str]:
         "events": f"{here}/events",
     }
     if row["order_name"] is not None:
-        links["order"] = f"/v1/orders/{quote(row['order_name'], safe='')}"
+        links["order"] = f"/v1/orders/{quote(row['order_name'])}"
     if allows(status, RefundEvent.CANCEL):
         links["cancel"] = f"{here}/cancel"
     if allows(status, RefundEvent.RETRY):

@@ -27,6 +27,7 @@ from refund_service.gateways.answers import (
     Unknown,
 )
 from refund_service.gateways.protocol import (
+    LONGEST_CALL,
     Account,
     GatewayTraits,
     PreparedRequest,
@@ -66,7 +67,7 @@ class SandboxGateway:
 
     def traits(self, settings: Mapping[str, Any]) -> GatewayTraits:
         """As the account is set up: with or without deduplication, with or without look-up."""
-        time_limit = timedelta(seconds=float(settings.get("time_limit_seconds", 20)))
+        time_limit = min(timedelta(seconds=float(settings.get("time_limit_seconds", 20))), LONGEST_CALL)
         deduplicates = _deduplicates(settings)
         return GatewayTraits(
             idempotency="header" if deduplicates else "none",
@@ -148,7 +149,7 @@ class SandboxGateway:
             return CannotTell("HTTP 200, not a list of refunds")
         if len(listed) > 1:
             # Money has moved more than once under one reference: no machine may pick one of them.
-            return CannotTell(f"mismatch: {len(listed)} refunds under one reference")
+            return CannotTell(f"mismatch: {len(listed)} refunds under one reference", differs=True)
         refund = _refund(listed[0])
         return Found(refund) if refund else CannotTell("HTTP 200, not a refund")
 
