@@ -706,8 +706,8 @@ async def demo(data_dir: Path) -> AsyncIterator[Address]:
         stdin=PIPE,
         stdout=PIPE,
     )
-    assert process.stdin is not None  # noqa: S101 a pipe was asked for
-    assert process.stdout is not None  # noqa: S101
+    assert process.stdin is not None  # noqa: S101 - a pipe was asked for
+    assert process.stdout is not None  # noqa: S101 - as above
     try:
         line = await process.stdout.readline()
         if not line:

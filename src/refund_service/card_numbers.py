@@ -24,6 +24,12 @@ _BETWEEN: Final = r"[\s.\-\u2010-\u2015\u2212\uff0d/_]"
 """Spaces, dashes of any kind, dots, slashes, underscores: up to three between groups of digits."""
 _RUN: Final = re.compile(rf"\d+(?:{_BETWEEN}{{1,3}}\d+)*")
 _GROUP: Final = re.compile(r"\d+")
+_UUID: Final = re.compile(
+    r"(?<![0-9a-z])[0-9a-f]{8}(-?)[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{4}\1[0-9a-f]{12}(?![0-9a-z])",
+    re.IGNORECASE,
+)
+"""One in three thousand random ones holds digits that pass for a card: refusing those would be a riddle."""
+
 _ENOUGH: Final = re.compile(rf"\d(?:{_BETWEEN}{{0,3}}\d){{{_SHORTEST - 1}}}")
 
 _ISSUERS: Final = (
@@ -56,6 +62,7 @@ def _cards(text: str) -> Iterator[tuple[int, int]]:
     # Every value of every log line comes by here, and hardly any has so many digits in a row.
     if len(text) < _SHORTEST or not _ENOUGH.search(text):
         return
+    text = _UUID.sub(lambda uuid: "x" * len(uuid[0]), text)
     for run in _RUN.finditer(text):
         groups = [found.span() for found in _GROUP.finditer(text, *run.span())]
         first = 0

@@ -37,6 +37,7 @@ from refund_service.refunds.conclude import (
     conclude_finding,
     conclude_lost,
     conclude_person,
+    conclude_taken,
 )
 from refund_service.refunds.next_step import Attempt, SendAgain
 from refund_service.refunds.states import AttemptState, RefundEvent, Status, allows
@@ -240,7 +241,7 @@ def test_a_lost_answer_is_not_a_no(  # UNK-01, GWP-05
 
 @every_gateway
 def test_an_answer_about_something_else_calls_a_person(traits: GatewayTraits) -> None:
-    conclusion = said(Unknown("mismatch: asked 1250 EUR, taken 1300 EUR"), traits)
+    conclusion = said(Unknown("mismatch: asked 1250 EUR, taken 1300 EUR", differs=True), traits)
     assert (conclusion.event, conclusion.attention) == (RefundEvent.LOSE_TRACK, "answer_differs")
 
 
@@ -333,6 +334,47 @@ def test_a_failure_that_turns_out_done_calls_a_person() -> None:
     assert found(Found(shown()), Status.UNKNOWN).attention is None
 
 
+ALIVE = "pending_after_failure"
+
+
+@pytest.mark.parametrize("state", [GatewayState.PENDING, GatewayState.REQUIRES_ACTION])
+def test_a_failure_that_the_gateway_works_on_again_calls_a_person_and_is_asked_after(
+    state: GatewayState,
+) -> None:
+    alive = found(Found(shown(state)), Status.FAILED)
+    assert (alive.event, alive.attention, alive.wait) == (None, ALIVE, BOTH.poll_every)
+    assert found(Found(shown(state)), Status.SUCCEEDED).attention is None
+
+
+def test_a_failure_that_came_alive_is_calm_once_it_has_failed_again() -> None:
+    def seen(finding: Finding, attention: str | None) -> Conclusion:
+        again = replace(case(Status.FAILED, look_ups=1), attention=attention)
+        return conclude_finding(again, finding, BOTH)[0]
+
+    assert seen(Found(shown(GatewayState.FAILED)), ALIVE).calm
+    assert not seen(Found(shown(GatewayState.FAILED)), "succeeded_after_failure").calm
+    for nothing in (Absent(), CannotTell("HTTP 502")):
+        # Not seen is not ended: it is asked after until it is.
+        assert seen(nothing, ALIVE) == Conclusion(look_ups=1, wait=timedelta(minutes=5))
+        assert seen(nothing, None) == Conclusion(look_ups=1)
+
+
+@pytest.mark.parametrize(
+    ("status", "event"),
+    [
+        (Status.PROCESSING, RefundEvent.LOSE_TRACK),
+        (Status.REQUIRES_ACTION, RefundEvent.LOSE_TRACK),
+        (Status.UNKNOWN, None),
+        (Status.FAILED, None),
+    ],
+)
+def test_a_gateways_refund_is_never_two_of_ours(status: Status, event: RefundEvent | None) -> None:
+    taken = conclude_taken(case(status), Conclusion(event=RefundEvent.SUCCEED, look_ups=1))
+    assert (taken.event, taken.attention) == (event, "gateway_reference_taken")
+    assert event is None or allows(status, event)
+    assert (taken.gateway_refund_id, taken.look_ups, taken.wait) == (None, 1, PERSON)
+
+
 def test_what_the_gateway_still_works_on_is_asked_after_as_often_as_it_bears() -> None:  # GWP-06
     slow = replace(BOTH, poll_every=timedelta(minutes=7), arrives_within=timedelta(days=3))
     pending = found(Found(shown(GatewayState.PENDING)), traits=slow)
@@ -381,7 +423,7 @@ def test_what_differs_is_never_taken_for_ours(
 
 
 def test_two_refunds_under_one_reference_call_a_person() -> None:
-    conclusion = found(CannotTell("mismatch: 2 refunds under one reference"))
+    conclusion = found(CannotTell("mismatch: 2 refunds under one reference", differs=True))
     assert (conclusion.event, conclusion.attention) == (None, "answer_differs")
 
 
@@ -460,11 +502,11 @@ answers = st.one_of(
     st.builds(Declined, st.sampled_from(DeclineCode), st.just("x"), st.just("")),
     st.builds(NotSent, st.just("x"), st.none() | st.just(HOUR)),
     st.builds(InFlight, st.none() | st.just(HOUR)),
-    st.sampled_from(["HTTP 500", "mismatch: another payment"]).map(Unknown),
+    st.builds(Unknown, st.just("HTTP 500"), st.booleans()),
     st.just(Misconfigured("x")),
 )
 findings = st.one_of(
-    refunds.map(Found), st.just(Absent()), st.sampled_from(["x", "mismatch: x"]).map(CannotTell)
+    refunds.map(Found), st.just(Absent()), st.builds(CannotTell, st.just("x"), st.booleans())
 )
 pasts = st.fixed_dictionaries(
     {

@@ -11,6 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from refund_service import ids
+from refund_service.card_numbers import looks_like_card
+from refund_service.logs import mask
 
 any_id = st.integers(0, 2**128 - 1).map(lambda value: UUID(int=value))
 any_key = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=255)
@@ -114,6 +116,27 @@ def test_each_part_tells_gateway_keys_apart() -> None:  # IDM-26
         for generation in (1, 2, 11)
     }
     assert len(keys) == 2 * 4 * 3
+
+
+@given(any_id)
+def test_no_id_and_no_uuid_of_a_client_is_taken_for_a_card_number(id_: UUID) -> None:
+    for text in (str(id_), id_.hex, f"return {id_}, again", str(id_).upper()):
+        assert not looks_like_card(text)
+        assert mask(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "07045483-f17b-4766-9377-06461174b813",  # its digits pass for a card of sixteen
+        "1386dec39096466792408b9b144a6ce6",
+        "ef9e3907-7970-4674-9809-837d065cd30e",
+    ],
+)
+def test_digits_inside_a_uuid_are_no_card_number(text: str) -> None:
+    assert not looks_like_card(text)
+    assert looks_like_card(f"{text} 4111111111111111")
+    assert looks_like_card(text[:-1])
 
 
 def test_tokens_are_of_the_length_and_the_letters_asked_for() -> None:

@@ -103,7 +103,7 @@ REQUESTS: Final[dict[str, dict[str, tuple[str, Example]]]] = {
             {
                 "payment_reference": "PAY-1001",
                 "amount": 100,
-                "execute_after": "2099-01-01T00:00:00Z",
+                "execute_after": "2026-03-05T08:00:00Z",
                 "expected_available": 4240,
             },
         ),

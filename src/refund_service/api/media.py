@@ -61,7 +61,7 @@ async def _read_json(request: Request) -> object:
         return None
     parsed = strict_json.parse(body)
     # Where Starlette keeps what it has parsed: FastAPI takes it from there and does not parse again.
-    request._json = parsed  # noqa: SLF001
+    request._json = parsed  # noqa: SLF001 - where Starlette keeps it
     return parsed
 
 

@@ -15,6 +15,6 @@ def ready(data_dir: Path | None) -> bool:
     host = "127.0.0.1" if settings.ops_host in {"0.0.0.0", "::"} else settings.ops_host  # noqa: S104 - compared, not bound
     try:
         with urllib.request.urlopen(f"http://{host}:{settings.ops_port}/health/ready", timeout=5) as answer:
-            return bool(answer.status == 200)  # noqa: PLR2004
+            return bool(answer.status == 200)  # noqa: PLR2004 - OK, by any name
     except (urllib.error.URLError, OSError):
         return False

@@ -9,11 +9,10 @@ from typing import Any, Final, Literal, Protocol
 from uuid import UUID
 
 from refund_service.gateways.answers import Answer, Finding
-from refund_service.jobs.lease import LEASE
 from refund_service.money import Money
 
-LONGEST_CALL: Final = LEASE - timedelta(seconds=6)
-"""What is left of a lease after a call must suffice to write down what came of it."""
+LONGEST_CALL: Final = timedelta(seconds=24)
+"""What is left of a job's lease after a call must suffice to write down what came of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,7 +267,7 @@ def _lost(traits: GatewayTraits, *, mismatch: bool, sends: int = 1) -> Conclusio
 
 def _absent(case: Case, attempt: Attempt, traits: GatewayTraits) -> tuple[Conclusion, Step | None]:
     if case.status in {Status.SUCCEEDED, Status.FAILED}:
-        return Conclusion(look_ups=1), None
+        return _end_unseen(case, attempt), None
     if case.status is not Status.UNKNOWN:
         # The gateway had it and shows it no more.
         return replace(_lost(traits, mismatch=False), look_ups=1, missed=True), None
@@ -320,8 +320,15 @@ def _mismatched(case: Case, attempt: Attempt) -> Conclusion:
 
 def _asked_in_vain(case: Case, attempt: Attempt) -> Conclusion:
     if case.status in {Status.SUCCEEDED, Status.FAILED}:
-        return Conclusion(look_ups=1)
+        return _end_unseen(case, attempt)
     return Conclusion(look_ups=1, due_in=UNKNOWN_IS_LATE_AFTER, wait=sweep_delay(attempt.look_ups + 1))
+
+
+def _end_unseen(case: Case, attempt: Attempt) -> Conclusion:
+    """An end stands though a look-up shows nothing; one that came alive again is asked after on."""
+    if case.attention != PENDING_AFTER_FAILURE:
+        return Conclusion(look_ups=1)
+    return Conclusion(look_ups=1, wait=sweep_delay(attempt.look_ups + 1))
 
 
 def _differs(case: Case, refund: GatewayRefund) -> bool:

@@ -91,6 +91,7 @@ from refund_service.refunds.errors import (
     RefundNotFound,
     RefundNotInStatus,
     RefundRefused,
+    RefundUnclear,
 )
 from refund_service.refunds.failures import explain_failure
 from refund_service.refunds.listing import RefundFilters, list_refunds
@@ -483,9 +484,7 @@ async def update_one(refund_id: RefundId, body: RefundPatch, caller: Writer, hou
     """Nothing else of a refund can be changed."""
     _refuse_play(caller, body.metadata)
     merchant_id = caller.principal.merchant_id
-    await relabel_refund(
-        house.db, merchant_id, refund_id, body.metadata, actor=caller.actor, now=utc_now()
-    )
+    await relabel_refund(house.db, merchant_id, refund_id, body.metadata, actor=caller.actor, now=utc_now())
     refund = await get_refund(house.db, merchant_id, refund_id)
     return answer(refund_out(refund, livemode=caller.principal.livemode))
 
@@ -517,7 +516,9 @@ async def cancel(
     operation_id="retry_refund",
     summary="Try a failed refund again",
     response_model=RefundOut,
-    responses=problems(*WITH_NAME, *WITH_KEY, AmountExceedsAvailable, RefundNotFound, RefundNotInStatus),
+    responses=problems(
+        *WITH_NAME, *WITH_KEY, AmountExceedsAvailable, RefundNotFound, RefundNotInStatus, RefundUnclear
+    ),
 )
 async def retry(
     request: Request,
@@ -622,9 +623,7 @@ def _tell_replay(request: Request, refused: RefundRefused) -> None:
         visit_of(request.scope).headers["Idempotency-Replayed"] = "true"
 
 
-async def _shown(
-    caller: Caller, house: House, changed: Changed, *, wait: int = 0
-) -> Response:
+async def _shown(caller: Caller, house: House, changed: Changed, *, wait: int = 0) -> Response:
     house.wake_worker()
     merchant_id = caller.principal.merchant_id
     if wait:

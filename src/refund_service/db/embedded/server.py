@@ -127,7 +127,7 @@ class EmbeddedServer:
         """End the server, let go of the folder. Once more is no error."""
         if self._keeper is not None:
             assert self._keeper.stdin is not None  # noqa: S101 - for the type checker: both are pipes
-            assert self._keeper.stdout is not None  # noqa: S101
+            assert self._keeper.stdout is not None  # noqa: S101 - opened as a pipe
             self._keeper.stdin.close()
             try:
                 self._keeper.wait(_SECONDS_TO_STOP)
@@ -189,7 +189,7 @@ class EmbeddedServer:
 
     def _wait_until_ready(self) -> None:
         assert self._keeper is not None  # noqa: S101 - for the type checker: it was just started
-        assert self._keeper.stdout is not None  # noqa: S101
+        assert self._keeper.stdout is not None  # noqa: S101 - opened as a pipe
         answer = select.poll()
         answer.register(self._keeper.stdout, select.POLLIN)
         if not answer.poll(_SECONDS_TO_START * 1000) or self._keeper.stdout.readline() != b"ready\n":

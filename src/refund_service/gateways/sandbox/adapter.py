@@ -139,7 +139,7 @@ class SandboxGateway:
     def read_look_up(self, response: Response, probe: RefundProbe) -> Finding:
         """What was found: only a well-formed empty list says that nothing is there."""
         told = _object(response.body)
-        if response.status != 200:  # noqa: PLR2004
+        if response.status != 200:  # noqa: PLR2004 - OK, by any name
             # A 404 too: an id that the sandbox once gave out and now denies is a riddle, not an absence.
             return CannotTell(f"HTTP {response.status}, {_error_code(told)}")
         listed = [told] if probe.gateway_refund_id is not None else told.get("data")

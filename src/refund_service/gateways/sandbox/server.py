@@ -485,7 +485,7 @@ def _order(body: bytes) -> Order | None:
 
 
 def _is_text(told: object) -> TypeGuard[str]:
-    return isinstance(told, str) and 0 < len(told) <= 255 and told.isprintable()  # noqa: PLR2004
+    return isinstance(told, str) and 0 < len(told) <= 255 and told.isprintable()  # noqa: PLR2004 - as long as the adapter takes
 
 
 def _is_amount(told: object) -> TypeGuard[int]:
