@@ -27,13 +27,14 @@ test: $(READY) ## Run every test
 	$(BIN)/pytest $(PYTEST)
 
 .PHONY: check
-check: $(READY) ## Format, lint, types, imports, image, OpenAPI document, migrations
+check: $(READY) ## Format, lint, types, imports, image, OpenAPI document, reference pages, migrations
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/refund-service openapi --check openapi/refund-service.v1.json
+	$(BIN)/refund-service docs --check docs/reference
 	$(BIN)/refund-service migrate --check
 
 .PHONY: replay
@@ -43,6 +44,10 @@ replay: $(READY) ## Feed a retailer's orders and cancellations through the API
 .PHONY: openapi
 openapi: $(READY) ## Write the OpenAPI document anew from the code
 	$(BIN)/refund-service openapi --write openapi/refund-service.v1.json
+
+.PHONY: docs
+docs: $(READY) ## Write the reference pages anew from the code
+	$(BIN)/refund-service docs --write docs/reference
 
 .PHONY: format
 format: $(READY) ## Format the code and mend what can be mended

@@ -38,13 +38,21 @@ class NotAnId(ValueError):
     """The text is not an id of the kind asked for."""
 
 
+_latest = [0]
+"""The id given out last: the next one of the same millisecond is larger."""
+
+
 def new_id() -> UUID:
-    """A new time-ordered id (RFC 9562, version 7)."""
+    """A new time-ordered id (RFC 9562, version 7, monotonic within a millisecond of the process)."""
     stamp = time.time_ns() // 1_000_000
     chance = int.from_bytes(os.urandom(10), "big")
     value = (stamp & (1 << 48) - 1) << 80 | chance & (1 << 80) - 1
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
+    # What is written in one go is read in the order in which it was named.
+    if _latest[0] >> 80 == stamp:
+        value = max(value, _latest[0] + 1)
+    _latest[0] = value
     return UUID(int=value)
 
 

@@ -162,3 +162,11 @@ def test_jitter_waits_a_little_longer_and_never_less(seconds: float, share: floa
 
 def test_jitter_keeps_apart_what_failed_together() -> None:  # UNK-14
     assert len({ids.jitter(60) for _ in range(100)}) > 90
+
+
+def test_ids_of_one_process_are_in_the_order_in_which_they_were_given_out() -> None:
+    given_out = [ids.new_id() for _ in range(5000)]
+
+    assert given_out == sorted(given_out)
+    assert len(set(given_out)) == len(given_out)
+    assert {(id_.version, id_.variant) for id_ in given_out} == {(7, "specified in RFC 4122")}

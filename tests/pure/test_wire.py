@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Annotated, Any
 from uuid import UUID
 
-import jsonschema  # type: ignore[import-untyped]
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -215,7 +215,7 @@ GOOD: dict[str, Any] = {
 def test_a_model_refuses_what_it_does_not_know_and_does_not_change() -> None:
     asked = Asked.model_validate(GOOD)
     with pytest.raises(ValidationError):
-        asked.amount = 2  # type: ignore[misc]
+        asked.amount = 2  # type: ignore[misc]  # that it cannot be done is what is tried
     with pytest.raises(ValidationError) as refused:
         Asked.model_validate({**GOOD, "amuont": 1})
     assert refused.value.errors()[0]["type"] == "extra_forbidden"

@@ -24,7 +24,9 @@ from sandbox_fixture import TOKEN
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()
 COMMANDS = [block.strip() for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL)]
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("REFUND_", "PYTEST", "MAKE"))}
+CLEAN = {
+    name: value for name, value in os.environ.items() if not name.startswith(("REFUND_", "PYTEST", "MAKE"))
+}
 
 
 @dataclass
@@ -115,7 +117,12 @@ def test_it_prints_address_key_order_and_a_curl_that_works_as_printed(checkout: 
     assert (answer["amount"], answer["amount_decimal"], answer["currency"]) == (1250, "12.50", "EUR")
     assert answer["order_id"] == "ORDER-1001"
     payment = answer["payment"]
-    assert (payment["captured"], payment["held"], payment["refunded"], payment["available"]) == (5990, 0, 1250, 4740)
+    assert (payment["captured"], payment["held"], payment["refunded"], payment["available"]) == (
+        5990,
+        0,
+        1250,
+        4740,
+    )
     assert (answer["decision"]["outcome"], answer["decision"]["rule"]) == ("allowed", "default")
     assert answer["expected_by"]
     assert answer["links"]["self"].endswith(answer["id"])
@@ -159,7 +166,9 @@ def test_a_lost_answer_is_found_within_twenty_seconds_and_paid_once(checkout: Ch
     assert seen["status"] == "succeeded"
     sandbox = checkout.get(f"/v1/refunds/{asked['id']}/attempts")["data"]
     assert [call["kind"] for call in sandbox[0]["calls"]] == ["send", "look_up"]
-    record = [json.loads(line) for line in (checkout.folder / ".data/sandbox-record.jsonl").read_text().splitlines()]
+    record = [
+        json.loads(line) for line in (checkout.folder / ".data/sandbox-record.jsonl").read_text().splitlines()
+    ]
     executed = [fact for fact in record if fact["fact"] == "execution" and fact["amount"] == 101]
     assert len(executed) == 1, record
     assert TOKEN not in str(record)

@@ -16,7 +16,9 @@ async def test_a_refund_reaches_the_money(shop: Shop) -> None:
     assert [paid["amount"] for paid in shop.executions()] == [1250]
 
 
-async def test_a_lost_answer_is_looked_up_and_found(own_house: House, own_shop: Shop) -> None:  # UNK-01, IDM-14
+async def test_a_lost_answer_is_looked_up_and_found(
+    own_house: House, own_shop: Shop
+) -> None:  # UNK-01, IDM-14
     await own_house.start_worker()
     payment = await own_shop.pay(5990)
 

@@ -35,7 +35,7 @@ from refund_service import ids
 from refund_service.app import Parts, build_desk, build_sender, put_together
 from refund_service.clock import seconds, utc_now
 from refund_service.db.embedded import EmbeddedServer
-from refund_service.gateways.accounts import NewAccount, add_account
+from refund_service.gateways.accounts import NewAccount, add_account, move_account
 from refund_service.gateways.send import Sender
 from refund_service.gateways.switches import resume_sends, stop_sends
 from refund_service.idempotency.keys import Claim, IdempotencyKeyReused
@@ -48,11 +48,11 @@ from refund_service.payments.register import register_payment
 from refund_service.refunds.advance import Desk, advance_refund
 from refund_service.refunds.ask import By, RefundAsked
 from refund_service.refunds.cancel import cancel_refund
-from refund_service.refunds.refresh import refresh_refund
-from refund_service.refunds.retry import retry_refund
 from refund_service.refunds.creation import Asker
 from refund_service.refunds.errors import AmountExceedsAvailable, RefundNotInStatus
+from refund_service.refunds.refresh import refresh_refund
 from refund_service.refunds.request import request_refund
+from refund_service.refunds.retry import retry_refund
 from refund_service.refunds.states import HOLDING, RefundEvent, Status, allows
 from refund_service.reports.verify import verify_promises
 
@@ -70,11 +70,17 @@ BEHAVIOURS = st.sampled_from(
         "error_500",
         "error_500_executed",
         "lookup_lags:1",
+        "lookup_lags:3",
         "rate_limit",
         "pend",
         "other_amount",
     ]
 )
+THEN = st.sampled_from(
+    ["work", "work", "nothing", "crash before", "crash after", "freeze before", "freeze after"]
+)
+"""What the workers do next: "before" and "after" are a call's, so the money has not moved, or has."""
+
 ACCOUNTS = {
     "keys and look-up": {},
     "keys": {"looks_up": False},
@@ -153,7 +159,7 @@ class Life(RuleBasedStateMachine):
         self.world, self.db, self.run = world, world.parts.db, world.run
         self.asked: dict[UUID, RefundAsked] = {}
         self.late: list[tuple[asyncio.Task[None], FaultySender]] = []
-        self.stopped = False
+        self.stopped, self.sends_at_stop, self.away = False, 0, False
 
     @initialize(account=st.sampled_from(list(ACCOUNTS)))
     def open_shop(self, account: str) -> None:
@@ -168,7 +174,7 @@ class Life(RuleBasedStateMachine):
             *("sandbox", "sandbox", self.remote, self.world.sandbox.base_url, {"token": TOKEN}),
             ACCOUNTS[self.account],
         )
-        await add_account(self.db, keyring, self.merchant_id, told, now=now)
+        self.account_id = await add_account(self.db, keyring, self.merchant_id, told, now=now)
         capture = NewPayment(f"pi_{uuid4().hex}", Money(CAPTURED, "EUR"), now)
         made = await register_payment(self.db, self.merchant_id, capture, claim=None, actor="tester", now=now)
         self.payment_id = made.payment_id
@@ -176,8 +182,8 @@ class Life(RuleBasedStateMachine):
 
     # --- what callers do ---------------------------------------------------------------------
 
-    @rule(target=refunds, amount=st.integers(1, 60), behaviour=BEHAVIOURS)
-    def request(self, amount: int, behaviour: str) -> Any:
+    @rule(target=refunds, amount=st.integers(1, 60), behaviour=BEHAVIOURS, then=THEN)
+    def request(self, amount: int, behaviour: str, then: str) -> Any:
         claim = Claim(uuid4().hex, os.urandom(8))
         asked = RefundAsked(
             By.PAYMENT, self.payment_id, amount, "customer_request", claim, metadata={"sandbox": behaviour}
@@ -191,19 +197,17 @@ class Life(RuleBasedStateMachine):
         assert amount <= free
         assert not made.replayed
         self.asked[made.refund_id] = asked
+        self.go_on(then)
         return made.refund_id
 
     async def _request(self, asked: RefundAsked) -> Any:
         return await request_refund(self.db, self.merchant_id, asked, asker=ASKER, now=utc_now())
 
     @rule(refund=refunds)
-    def request_once_more(self, refund: UUID) -> None:
-        made = self.run(self._request(self.asked[refund]))
-        assert (made.refund_id, made.replayed) == (refund, True)
-
-    @rule(refund=refunds)
-    def request_something_else_under_its_key(self, refund: UUID) -> None:
+    def request_once_more_and_something_else_under_its_key(self, refund: UUID) -> None:
         asked = self.asked[refund]
+        made = self.run(self._request(asked))
+        assert (made.refund_id, made.replayed) == (refund, True)
         with pytest.raises(IdempotencyKeyReused):
             self.run(
                 self._request(replace(asked, amount=1, claim=replace(asked.claim, fingerprint=b"other")))
@@ -220,11 +224,13 @@ class Life(RuleBasedStateMachine):
             with pytest.raises(RefundNotInStatus):
                 self.run(changing)
 
-    @rule(refund=refunds)
-    def retry(self, refund: UUID) -> None:
-        before, free = self.status(refund), self.available()
-        changing = retry_refund(self.db, self.merchant_id, refund, claim=None, asker=Asker(ids.NIL, "tester"), now=utc_now())
-        if not allows(before, RefundEvent.RETRY):
+    @rule(refund=refunds, then=THEN)
+    def retry(self, refund: UUID, then: str) -> None:
+        failed = [row["id"] for row in self.rows() if row["status"] == Status.FAILED]
+        refund = failed[0] if failed else refund  # the right one where there is one
+        free = self.available()
+        changing = retry_refund(self.db, self.merchant_id, refund, claim=None, actor="tester", now=utc_now())
+        if not failed:
             with pytest.raises(RefundNotInStatus):
                 self.run(changing)
         elif (self.asked[refund].amount or 0) > free:
@@ -233,6 +239,7 @@ class Life(RuleBasedStateMachine):
         else:
             self.run(changing)
             assert self.status(refund) is Status.QUEUED
+        self.go_on(then)
 
     @rule(refund=refunds)
     def ask_after(self, refund: UUID) -> None:
@@ -246,7 +253,18 @@ class Life(RuleBasedStateMachine):
 
     # --- what workers do ---------------------------------------------------------------------
 
-    @rule()
+    def go_on(self, then: str) -> None:
+        fault, _, when = then.partition(" ")
+        match fault:
+            case "work":
+                self.work()
+            case "crash":
+                self.run(self._crash(when))
+            case "freeze" if len(self.late) < 3:
+                self.run(self._freeze(when))
+            case _:
+                pass
+
     def work(self) -> None:
         """Every step that is due, and those that become due by them."""
         for _ in range(8):
@@ -266,11 +284,6 @@ class Life(RuleBasedStateMachine):
             await advance_refund(self.desk, job)
         return len(jobs)
 
-    @rule(when=st.sampled_from(["before", "after"]))
-    def a_worker_crashes_at_its_call(self, when: str) -> None:
-        """After the mark: with the money not yet moved, or moved and the answer lost with the process."""
-        self.run(self._crash(when))
-
     async def _crash(self, when: str) -> None:
         desk = self.world.process(FaultySender(self.world.desk.sender, "crash", when))
         for job in await self._take():
@@ -278,11 +291,6 @@ class Life(RuleBasedStateMachine):
                 await advance_refund(desk, job)
             except Crash:
                 return  # and what else it had taken it holds until its lease is over
-
-    @precondition(lambda self: len(self.late) < 3)
-    @rule(when=st.sampled_from(["before", "after"]))
-    def a_worker_freezes_at_its_call(self, when: str) -> None:
-        self.run(self._freeze(when))
 
     async def _freeze(self, when: str) -> None:
         jobs = await self._take()
@@ -305,20 +313,28 @@ class Life(RuleBasedStateMachine):
         task, sender = self.late.pop(0)
         sender.thawed.set()
         await task
+        self.sends_at_stop = self.sends()  # a switch is read before the call it was frozen at
 
     # --- what happens besides ----------------------------------------------------------------
 
-    @rule(by=st.sampled_from([2, 17, LEASE.total_seconds() + 1, 70, 1000]))
-    def time_passes(self, by: float) -> None:
+    @rule(by=st.sampled_from([2, 17, LEASE.total_seconds() + 1, 70, 1000]), then=THEN)
+    def time_passes(self, by: float, then: str) -> None:
         self.run(self.world.turn_clock(by))
+        self.go_on(then)
 
     @rule()
     def throw_the_stop_switch(self) -> None:
-        self.stopped = not self.stopped
+        self.stopped, self.sends_at_stop = not self.stopped, self.sends()
         if self.stopped:
             self.run(stop_sends(self.db, self.merchant_id, "a test", stopped_by="tester"))
         else:
             self.run(resume_sends(self.db, self.merchant_id))
+
+    @rule()
+    def the_gateway_goes_away_or_comes_back(self) -> None:
+        self.away = not self.away
+        url = "http://127.0.0.1:9" if self.away else self.world.sandbox.base_url
+        self.run(move_account(self.db, self.merchant_id, self.account_id, url, now=utc_now()))
 
     @precondition(lambda self: any(one["status"] == "pending" for one in self.executions()))
     @rule(end=st.sampled_from(["succeeded", "failed"]))
@@ -341,6 +357,10 @@ class Life(RuleBasedStateMachine):
 
     def executions(self) -> list[dict[str, Any]]:
         return self.world.sandbox.executions(account=self.remote)
+
+    def sends(self) -> int:
+        number: int = self.world.sandbox.record(account=self.remote)["counts"]["refund"]
+        return number
 
     @invariant()
     def promises_are_kept(self) -> None:
@@ -368,6 +388,8 @@ class Life(RuleBasedStateMachine):
             # Money that moved is counted or held, whatever was lost on the way.
             assert row["status"] in {*HOLDING, Status.SUCCEEDED}, row
 
+        assert not self.stopped or self.sends() == self.sends_at_stop
+
         broken = [one for one in self.run(verify_promises(self.db)) if one.rows]
         assert not broken, broken
 
@@ -376,6 +398,8 @@ class Life(RuleBasedStateMachine):
             return
         if self.stopped:
             self.throw_the_stop_switch()
+        if self.away:
+            self.the_gateway_goes_away_or_comes_back()
         while self.late:
             self.a_frozen_worker_wakes_up()
         self.work()
