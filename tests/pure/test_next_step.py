@@ -50,7 +50,16 @@ BOTH = GatewayTraits(
 ONLY_KEYS = replace(BOTH, lookup="none")
 ONLY_LOOK_UP = replace(BOTH, idempotency="none", replay_horizon=timedelta(0))
 NEITHER = replace(ONLY_LOOK_UP, lookup="none")
-GATEWAYS = {"both": BOTH, "only keys": ONLY_KEYS, "only look-up": ONLY_LOOK_UP, "neither": NEITHER}
+CARELESS = replace(ONLY_LOOK_UP, replay_horizon=HORIZON)
+"""An adapter that names a horizon for keys that its gateway does not know."""
+
+GATEWAYS = {
+    "careless": CARELESS,
+    "both": BOTH,
+    "only keys": ONLY_KEYS,
+    "only look-up": ONLY_LOOK_UP,
+    "neither": NEITHER,
+}
 every_gateway = pytest.mark.parametrize("traits", GATEWAYS.values(), ids=GATEWAYS)
 
 
@@ -127,7 +136,7 @@ def test_in_progress_is_believed_for_as_long_as_it_may_be(sent: timedelta, taken
     assert kind(step(Status.PROCESSING, attempt(AttemptState.WAITING, sent=sent))) is taken
 
 
-@pytest.mark.parametrize("traits", [ONLY_LOOK_UP, NEITHER])
+@pytest.mark.parametrize("traits", [ONLY_LOOK_UP, CARELESS, NEITHER])
 def test_in_progress_is_not_asked_again_where_it_would_act_again(traits: GatewayTraits) -> None:
     assert kind(step(Status.PROCESSING, attempt(AttemptState.WAITING), traits)) is LoseTrack
 
@@ -230,6 +239,7 @@ def test_not_there_is_believed_after_enough_misses_over_enough_time(  # GWP-02
         (BOTH, HORIZON - TICK, SendAgain()),
         (BOTH, HORIZON, CallPerson("not_found_at_gateway")),
         (ONLY_LOOK_UP, timedelta(hours=1), CallPerson("not_found_at_gateway")),  # GWP-04
+        (CARELESS, timedelta(hours=1), CallPerson("not_found_at_gateway")),
     ],
 )
 def test_what_is_not_there_is_sent_again_only_where_its_key_is_surely_known(

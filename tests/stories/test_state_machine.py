@@ -229,7 +229,7 @@ class Life(RuleBasedStateMachine):
         failed = [row["id"] for row in self.rows() if row["status"] == Status.FAILED]
         refund = failed[0] if failed else refund  # the right one where there is one
         free = self.available()
-        changing = retry_refund(self.db, self.merchant_id, refund, claim=None, actor="tester", now=utc_now())
+        changing = retry_refund(self.db, self.merchant_id, refund, claim=None, asker=ASKER, now=utc_now())
         if not failed:
             with pytest.raises(RefundNotInStatus):
                 self.run(changing)

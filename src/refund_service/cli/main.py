@@ -20,6 +20,7 @@ from refund_service.app import bare_app, put_together
 from refund_service.cli import demo as demo_house
 from refund_service.cli import docs as reference
 from refund_service.cli.place import NoDatabase, any_place, attached_place, own_place
+from refund_service.cli.probe import ready
 from refund_service.cli.serving import run, serve_until_asked
 from refund_service.clock import utc_now
 from refund_service.db.embedded import EmbeddedError, throwaway
@@ -56,7 +57,7 @@ DataDir = Annotated[
 ]
 
 
-def main() -> None:
+def run_command() -> None:
     """Run a command; what can be told in one line is not told as a stack trace."""
     try:
         cli()
@@ -176,8 +177,6 @@ def docs(
 @cli.command()
 def health(data_dir: DataDir = None) -> None:
     """Ask the readiness of the process on this machine; for container health checks."""
-    from refund_service.cli.probe import ready  # noqa: PLC0415 - nothing else here needs an HTTP client
-
     _end(0 if ready(data_dir) else 1)
 
 
