@@ -21,6 +21,7 @@ WAITING = text(
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 )
 HOLD = text("SELECT 1 FROM payments WHERE id = :payment_id FOR UPDATE")
+DEADLOCKS = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
 TAKE = text(
     "UPDATE jobs SET lease = :in_lease, run_at = db_now() + :in_for WHERE subject_id = :in_refund_id"
     " RETURNING id, name, key, merchant_id, lane, subject_id, lease, tries"
@@ -82,8 +83,28 @@ async def test_a_retry_and_a_worker_wait_in_one_line(crowd: Crowd, own_house: Ho
         retried, _ = await asyncio.gather(retry, look)
 
         assert (retried.status_code, retried.json()["status"]) == (200, "queued"), retried.text
-        deadlocks = text("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-        assert await own_house.parts.db.value(deadlocks) == 0
+        assert await own_house.parts.db.value(DEADLOCKS) == 0
+
+
+async def test_a_worker_and_a_retry_wait_in_one_line(crowd: Crowd, own_house: House) -> None:
+    """The other way round: the retry is first at the refund, and held up at the payment."""
+    async with own_house.new_shop(crowd.shop.sandbox) as shop:
+        refund = (await shop.ask(await shop.pay(), 1250, metadata={"sandbox": "decline"})).json()
+        await advance_refund(own_house.desk, await take_job(own_house, refund))
+        await shop.client.post(f"/v1/refunds/{refund['id']}/refresh")
+        job = await take_job(own_house, refund)
+
+        async with own_house.parts.db.transaction() as holding:
+            await holding.execute(HOLD, {"payment_id": payment_of(refund)})
+            retry = asyncio.create_task(shop.client.post(f"/v1/refunds/{refund['id']}/retry"))
+            await waiting(own_house, 1)
+            look = asyncio.create_task(advance_refund(own_house.desk, job))
+            await waiting(own_house, 2)
+        retried, _ = await asyncio.gather(retry, look)
+
+        assert (retried.status_code, retried.json()["status"]) == (200, "queued"), retried.text
+        assert (await shop.see(refund))["generation"] == 2
+        assert await own_house.parts.db.value(DEADLOCKS) == 0
 
 
 # --- what waits too long ---------------------------------------------------------------------

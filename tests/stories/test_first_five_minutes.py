@@ -71,6 +71,9 @@ def copy_of_checkout(folder: Path) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(ROOT / ".venv")
+    # Whatever was edited since: the environment is taken as it is.
+    for name in ("pyproject.toml", "requirements-dev.lock"):
+        os.utime(folder / name, (0, 0))
 
 
 @pytest.fixture(scope="module")

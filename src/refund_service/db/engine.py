@@ -12,6 +12,7 @@ from weakref import WeakValueDictionary
 from sqlalchemy import Executable, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from refund_service import ids
 from refund_service.db.errors import Busy, Deadlock, IdempotencyKeyInUse, translate
 from refund_service.db.writeset import marked
 
@@ -36,6 +37,10 @@ class DatabaseOptions:
 
 Row = Mapping[str, Any]
 """A row that was read: its columns by name."""
+
+
+AFTER_DEADLOCK: Final = 0.02
+"""Seconds."""
 
 
 class Database:
@@ -113,7 +118,8 @@ class Database:
         try:
             return (await self._run(statement, binds))[0]
         except Deadlock:
-            pass  # it was rolled back, and whoever it met has gone on
+            # It was rolled back; a moment later whoever it met has gone on.
+            await asyncio.sleep(ids.jitter(AFTER_DEADLOCK))
         try:
             return (await self._run(statement, binds))[0]
         except Deadlock as again:

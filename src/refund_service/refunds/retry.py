@@ -42,6 +42,8 @@ def _retry(*, keyed: bool, followed: bool) -> Select[Any]:
     write = WriteSet("refunds.retry")
     if keyed:
         claim_key(write)
+    # The job before the refund, as the worker's writes take them: the other way round each would
+    # wait for what the other holds.
     if followed:
         # Someone is asking after the failed refund: that job goes on with the new generation.
         write.guard(
@@ -50,6 +52,8 @@ def _retry(*, keyed: bool, followed: bool) -> Select[Any]:
             .where(jobs.c.key == P("job_key"))
             .values(lease=None, run_at=func.db_now(), priority=URGENT, tries=0, because=None),
         )
+    else:
+        write.insert("job", *job_values(run_at=func.db_now()))
     refund = write.guard(
         "refund",
         moved_refund(
@@ -75,8 +79,6 @@ def _retry(*, keyed: bool, followed: bool) -> Select[Any]:
         .values(held=payments.c.held + change, version=payments.c.version + 1, updated_at=P("now")),
     )
     add_decision(write, when=P("decided_anew", Boolean))
-    if not followed:
-        write.insert("job", *job_values(run_at=func.db_now()))
     add_history(write, refund, RefundEvent.RETRY)
     return write.done()
 
