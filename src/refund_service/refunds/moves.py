@@ -1,4 +1,4 @@
-"""What every change of a refund that a caller asks for has in common."""
+"""What every move of a refund has in common."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import CTE, ColumnElement, Update, update
+from sqlalchemy import CTE, BindParameter, ColumnElement, Update, update
 
 from refund_service import ids
 from refund_service.db.writeset import P, WriteSet
@@ -71,8 +71,15 @@ def moved_refund(*conditions: ColumnElement[bool], **values: Any) -> Update:
     )
 
 
-def add_history(write: WriteSet, refund: CTE, event: RefundEvent) -> None:
-    """The move in the refund's history, and the event that tells it."""
+def add_history(
+    write: WriteSet,
+    refund: CTE,
+    event: RefundEvent | BindParameter[Any],
+    *,
+    moved: ColumnElement[bool] | None = None,
+    tells: ColumnElement[bool] | None = None,
+) -> None:
+    """The move in the refund's history, and the event that tells it; each only where it is so."""
     write.insert(
         "transition",
         refund_transitions,
@@ -80,14 +87,15 @@ def add_history(write: WriteSet, refund: CTE, event: RefundEvent) -> None:
             "merchant_id": P("merchant_id"),
             "refund_id": P("refund_id"),
             "version": refund.c.version,
-            "event": event.value,
+            "event": event.value if isinstance(event, RefundEvent) else event,
             "from_status": P("from_status"),
             "to_status": P("to_status"),
             "actor": P("actor"),
             "at": P("now"),
         },
+        when=moved,
     )
-    write.insert("told", *event_values("told", sequence=refund.c.version))
+    write.insert("told", *event_values("told", sequence=refund.c.version), when=tells)
 
 
 def move_binds(

@@ -11,14 +11,14 @@ from sqlalchemy import case as sql_case
 from refund_service import ids
 from refund_service.db.engine import Database
 from refund_service.db.writeset import P, WriteSet
-from refund_service.events.record import event_values
 from refund_service.jobs.lease import Job, done, lease_binds, put_back, renewed
 from refund_service.payments.tables import payments
 from refund_service.refunds.case import Case
 from refund_service.refunds.conclude import Conclusion
+from refund_service.refunds.moves import add_history
 from refund_service.refunds.states import HOLDING, hold_change, move, refunded_change
 from refund_service.refunds.submit import WORKER, told
-from refund_service.refunds.tables import attempts, gateway_calls, refund_transitions, refunds
+from refund_service.refunds.tables import attempts, gateway_calls, refunds
 
 
 def _record(lease: Update | Delete) -> Select[Any]:
@@ -131,22 +131,7 @@ def _record(lease: Update | Delete) -> Select[Any]:
         },
         when=P("call_kind", Text).is_not(None),
     )
-    write.insert(
-        "transition",
-        refund_transitions,
-        {
-            "merchant_id": P("merchant_id"),
-            "refund_id": P("refund_id"),
-            "version": refund.c.version,
-            "event": P("event"),
-            "from_status": P("from_status"),
-            "to_status": P("to_status"),
-            "actor": P("actor"),
-            "at": P("now"),
-        },
-        when=moved,
-    )
-    write.insert("told", *event_values("told", sequence=refund.c.version), when=tells)
+    add_history(write, refund, P("event"), moved=moved, tells=tells)
     return write.done(version=refund.c.version)
 
 

@@ -14,14 +14,14 @@ from sqlalchemy import case as sql_case
 from refund_service import ids
 from refund_service.db.engine import Database
 from refund_service.db.writeset import P, WriteSet
-from refund_service.events.record import event_values
 from refund_service.gateways.protocol import PreparedRequest
 from refund_service.gateways.tables import gateway_accounts, stop_switches
 from refund_service.jobs.lease import Job, lease_binds, renewed
 from refund_service.refunds.case import Case
 from refund_service.refunds.creation import event_data
+from refund_service.refunds.moves import add_history
 from refund_service.refunds.states import AttemptState, RefundEvent, Status, move
-from refund_service.refunds.tables import attempts, refund_transitions, refunds
+from refund_service.refunds.tables import attempts, refunds
 
 WORKER: Final = "worker"
 """Who caused what no person did."""
@@ -100,22 +100,7 @@ def _submit(*, first: bool) -> Select[Any]:
                 first_missed_at=None,
             ),
         )
-    write.insert(
-        "transition",
-        refund_transitions,
-        {
-            "merchant_id": P("merchant_id"),
-            "refund_id": P("refund_id"),
-            "version": refund.c.version,
-            "event": P("event"),
-            "from_status": P("from_status"),
-            "to_status": P("to_status"),
-            "actor": P("actor"),
-            "at": P("now"),
-        },
-        when=moved,
-    )
-    write.insert("told", *event_values("told", sequence=refund.c.version), when=moved)
+    add_history(write, refund, P("event"), moved=moved, tells=moved)
     return write.done(version=refund.c.version)
 
 
