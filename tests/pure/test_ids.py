@@ -74,6 +74,7 @@ def test_ids_of_one_millisecond_are_all_different_and_share_their_time() -> None
     with time_machine.travel(datetime(2026, 3, 1, tzinfo=UTC), tick=False):
         drawn = [ids.new_id() for _ in range(1000)]
     assert len(set(drawn)) == 1000
+    assert drawn == sorted(drawn)  # as they were named, within one process
     assert {id_.int >> 80 for id_ in drawn} == {int(datetime(2026, 3, 1, tzinfo=UTC).timestamp() * 1000)}
 
 
