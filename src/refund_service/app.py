@@ -16,7 +16,7 @@ from refund_service.api.problem_pages import problem_pages
 from refund_service.api.problems import Problems
 from refund_service.api.rate_limit import RateLimiter
 from refund_service.api.swagger import swagger_pages
-from refund_service.api.v1 import events, me, orders, payments, policies, refunds
+from refund_service.api.v1 import attempts, events, me, orders, payments, policies, refunds
 from refund_service.api.visit import Visit
 from refund_service.db.engine import Database, DatabaseOptions
 from refund_service.gateways.breaker import Breaker
@@ -97,7 +97,7 @@ def bare_app(public_url: str) -> FastAPI:
         telemetry=None,
     )
     Problems(public_url).install(app)
-    for router in (me, orders, payments, refunds, policies, events):
+    for router in (me, orders, payments, refunds, attempts, policies, events):
         app.include_router(router.router)
     app.include_router(problem_pages())
     app.include_router(swagger_pages())

@@ -12,7 +12,7 @@ from refund_service.api.deps import Caller, House, InHouse, answer, needs
 from refund_service.api.documented import WITH_BODY, WITH_NAME, problems
 from refund_service.api.media import StrictRoute
 from refund_service.api.v1.payments import Country, Facts, PaymentOut, Tags, payment_out
-from refund_service.api.v1.refunds import RefundOut, refund_out
+from refund_service.api.v1.refund_view import RefundOut, refund_out
 from refund_service.api.wire import Moment, PublicId, Reference, Wire
 from refund_service.clock import utc_now
 from refund_service.merchants.roles import Scope

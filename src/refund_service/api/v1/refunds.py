@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import quote
+from typing import Annotated, Final, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -37,15 +36,14 @@ from refund_service.api.pages import (
     USUAL,
     Cursor,
     Limit,
-    Page,
     Whole,
     filters_fingerprint,
     open_cursor,
     sign_cursor,
 )
 from refund_service.api.refusals import IdempotencyKeyMissing
-from refund_service.api.v1.events import EventOut, event_out
 from refund_service.api.v1.payments import CustomerIn, OrderIn, OrderName
+from refund_service.api.v1.refund_view import RefundOut, RefundPage, refund_out
 from refund_service.api.visit import visit_of
 from refund_service.api.wire import (
     Amount,
@@ -61,11 +59,10 @@ from refund_service.api.wire import (
 )
 from refund_service.clock import utc_now
 from refund_service.errors import Unprocessable
-from refund_service.events.feed import events_of
 from refund_service.gateways.registry import UnknownGateway
 from refund_service.idempotency.keys import Claim
 from refund_service.merchants.roles import Scope
-from refund_service.money import LARGEST_AMOUNT, Money, decimal_of
+from refund_service.money import LARGEST_AMOUNT, Money
 from refund_service.orders.tell import OrderNotFound
 from refund_service.payments.errors import (
     GatewayAccountNeeded,
@@ -93,15 +90,14 @@ from refund_service.refunds.errors import (
     RefundRefused,
     RefundUnclear,
 )
-from refund_service.refunds.failures import explain_failure
 from refund_service.refunds.listing import RefundFilters, list_refunds
 from refund_service.refunds.moves import Changed
-from refund_service.refunds.queries import attempts_of, available_of_view, get_refund
+from refund_service.refunds.queries import get_refund
 from refund_service.refunds.refresh import refresh_refund
 from refund_service.refunds.relabel import relabel_refund
 from refund_service.refunds.request import request_refund
 from refund_service.refunds.retry import retry_refund
-from refund_service.refunds.states import Outcome, RefundEvent, Status, allows, outcome
+from refund_service.refunds.states import Outcome, Status
 
 
 class InlinePayment(Wire):
@@ -188,128 +184,6 @@ class RefundIn(Wire):
                 "order_id or payment.",
             )
         return self
-
-
-class RefundPayment(Wire):
-    """The payment that the refund is taken from, in minor units."""
-
-    id: Annotated[UUID, PublicId("payment")]
-    gateway_payment_id: str
-    captured: int
-    held: int
-    refunded: int
-    disputed: int
-    available: int
-
-
-class RefundDecision(Wire):
-    """Why it was allowed."""
-
-    id: Annotated[UUID, PublicId("decision")]
-    outcome: str
-    rule: str
-    policy_version: int
-
-
-class BankReferenceOut(Wire):
-    """What the customer's bank knows it by."""
-
-    type: str
-    value: str
-    status: str | None
-
-
-class Failure(Wire):
-    """Why it failed, for the merchant and in words for the customer."""
-
-    code: str
-    gateway_code: str | None
-    merchant_text: str
-    customer_text: str
-    retryable: bool
-
-
-class Attention(Wire):
-    """Why a person must look, and since when."""
-
-    code: str
-    since: Moment
-
-
-class RefundOut(Wire):
-    """A refund as it now is."""
-
-    id: Annotated[UUID, PublicId("refund")]
-    livemode: bool
-    status: Status
-    outcome: Outcome
-    amount: int = Field(description="In minor units")
-    amount_decimal: str
-    currency: str
-    payment: RefundPayment
-    order_id: str | None
-    customer_id: str | None
-    gateway_account: str
-    reason: str
-    channel: str | None
-    ticket: str | None
-    reference: str | None
-    metadata: dict[str, str]
-    decision: RefundDecision
-    requested_by: str
-    requested_at: Moment | None
-    execute_after: Moment | None
-    generation: int = Field(description="Rises only after a definite refusal, with each retry")
-    replaces: Annotated[UUID, PublicId("refund")] | None
-    gateway_refund_id: str | None
-    bank_reference: BankReferenceOut | None
-    failure: Failure | None
-    attention: Attention | None
-    due_at: Moment | None = Field(description="When this status is late")
-    expected_by: Moment | None = Field(description="When the customer should have the money")
-    created_at: Moment
-    updated_at: Moment
-    finished_at: Moment | None
-    links: dict[str, str]
-
-
-class RefundPage(Page[RefundOut]):
-    """One page of refunds, newest first."""
-
-
-class CallOut(Wire):
-    """One call to the gateway."""
-
-    kind: Literal["send", "look_up"]
-    result: str
-    detail: str
-    called_at: Moment
-    answered_at: Moment
-
-
-class AttemptOut(Wire):
-    """One generation of sending a refund, under one key."""
-
-    generation: int
-    key: UUID = Field(description="The idempotency key that the gateway got")
-    state: str
-    sends: int
-    look_ups: int
-    first_sent_at: Moment
-    last_sent_at: Moment
-    calls: list[CallOut]
-
-
-class AttemptList(Wire):
-    """Every attempt of a refund, oldest first."""
-
-    data: list[AttemptOut]
-
-
-class EventList(Wire):
-    """Every event of a refund, in its own order."""
-
-    data: list[EventOut]
 
 
 class RefundPatch(Wire):
@@ -565,50 +439,6 @@ async def refresh(
     return answer(refund_out(refund, livemode=caller.principal.livemode), waited=wait)
 
 
-@router.get(
-    "/{refund_id}/attempts",
-    operation_id="list_refund_attempts",
-    summary="What was sent to the gateway, and what it said",
-    response_model=AttemptList,
-    responses=problems(*WITH_NAME, RefundNotFound),
-)
-async def list_attempts(refund_id: RefundId, caller: Reader, house: InHouse) -> Response:
-    """Every generation with its key, and every call made for it."""
-    merchant_id = caller.principal.merchant_id
-    await get_refund(house.db, merchant_id, refund_id)
-    attempts, calls = await attempts_of(house.db, merchant_id, refund_id)
-    return answer(
-        AttemptList(
-            data=[
-                AttemptOut(
-                    **{name: row[name] for name in AttemptOut.model_fields if name != "calls"},
-                    calls=[
-                        CallOut(**{name: call[name] for name in CallOut.model_fields})
-                        for call in calls
-                        if call["generation"] == row["generation"]
-                    ],
-                )
-                for row in attempts
-            ]
-        )
-    )
-
-
-@router.get(
-    "/{refund_id}/events",
-    operation_id="list_refund_events",
-    summary="A refund's history",
-    response_model=EventList,
-    responses=problems(*WITH_NAME, RefundNotFound),
-)
-async def list_events(refund_id: RefundId, caller: Reader, house: InHouse) -> Response:
-    """Every event of the refund, in the order in which it happened."""
-    merchant_id = caller.principal.merchant_id
-    await get_refund(house.db, merchant_id, refund_id)
-    rows = await events_of(house.db, merchant_id, refund_id)
-    return answer(EventList(data=[event_out(row) for row in rows]))
-
-
 def _refuse_play(caller: Caller, metadata: Mapping[str, str]) -> None:
     if caller.principal.livemode and "sandbox" in metadata:
         raise SandboxOnly("`metadata.sandbox` rehearses outcomes with test keys only.")
@@ -655,96 +485,6 @@ def _asked(body: RefundIn, claim: Claim, now: datetime) -> RefundAsked:
         replaces=body.replaces,
         metadata=body.metadata,
     )
-
-
-def refund_out(row: Mapping[str, Any], *, livemode: bool) -> RefundOut:
-    """A refund's view as the API shows it."""
-    status = Status(row["status"])
-    bank = row["bank_reference_value"]
-    return RefundOut.model_construct(
-        id=row["id"],
-        livemode=livemode,
-        status=status,
-        outcome=outcome(status),
-        amount=row["amount"],
-        amount_decimal=decimal_of(row["amount"], row["currency"]),
-        currency=row["currency"],
-        payment=RefundPayment.model_construct(
-            id=row["payment_id"],
-            gateway_payment_id=row["payment_gateway_payment_id"],
-            captured=row["payment_captured"],
-            held=row["payment_held"],
-            refunded=row["payment_refunded"],
-            disputed=row["payment_disputed"],
-            available=available_of_view(row),
-        ),
-        order_id=row["order_name"],
-        customer_id=row["customer_name"],
-        gateway_account=row["account_name"],
-        reason=row["reason"],
-        channel=row["channel"],
-        ticket=row["ticket"],
-        reference=row["reference"],
-        metadata=row["metadata"],
-        decision=RefundDecision.model_construct(
-            id=row["decision_id"],
-            outcome=row["decision_outcome"],
-            rule=row["decision_rule"],
-            policy_version=row["decision_policy_version"],
-        ),
-        requested_by=row["requested_by"],
-        requested_at=row["requested_at"],
-        execute_after=row["execute_after"],
-        generation=row["generation"],
-        replaces=row["replaces"],
-        gateway_refund_id=row["gateway_refund_id"],
-        bank_reference=BankReferenceOut(
-            type=row["bank_reference_type"], value=bank, status=row["bank_reference_status"]
-        )
-        if bank
-        else None,
-        failure=_failure(row),
-        attention=Attention(code=row["attention"], since=row["attention_since"])
-        if row["attention"]
-        else None,
-        due_at=row["due_at"],
-        expected_by=row["expected_by"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        finished_at=row["finished_at"],
-        links=_links(row, status),
-    )
-
-
-def _failure(row: Mapping[str, Any]) -> Failure | None:
-    if row["failure_code"] is None:
-        return None
-    told = explain_failure(row["failure_code"])
-    return Failure(
-        code=row["failure_code"],
-        gateway_code=row["failure_gateway_code"],
-        merchant_text=told.merchant_text,
-        customer_text=told.customer_text,
-        retryable=told.retryable,
-    )
-
-
-def _links(row: Mapping[str, Any], status: Status) -> dict[str, str]:
-    here = f"/v1/refunds/{ids.show('refund', row['id'])}"
-    links = {
-        "self": here,
-        "payment": f"/v1/payments/{ids.show('payment', row['payment_id'])}",
-        "decision": f"/v1/decisions/{ids.show('decision', row['decision_id'])}",
-        "attempts": f"{here}/attempts",
-        "events": f"{here}/events",
-    }
-    if row["order_name"] is not None:
-        links["order"] = f"/v1/orders/{quote(row['order_name'])}"
-    if allows(status, RefundEvent.CANCEL):
-        links["cancel"] = f"{here}/cancel"
-    if allows(status, RefundEvent.RETRY):
-        links["retry"] = f"{here}/retry"
-    return links
 
 
 def _inline(body: InlinePayment, now: datetime) -> NewPayment:
