@@ -537,3 +537,20 @@ async def test_a_refund_is_refused_as_the_document_says(walk: Walk) -> None:
 
     await walk.well("publish_policy", {"rules": {"max_amount": {"EUR": 10}}})
     await refused("refund-refused", gateway_payment_id="pi_1", amount=11)
+
+
+async def test_a_payment_is_refused_as_the_document_says(walk: Walk) -> None:
+    body = examples("register_payment")["with_order"]
+    await walk.well("register_payment", body)
+    other = {"gateway_payment_id": "pi_other", "captured": 100, "currency": "EUR"}
+
+    async def refused(code: str, **told: Any) -> None:
+        await walk.refused(code, "register_payment", told)
+
+    await refused("payment-exists", **body | {"captured": 5991})
+    await refused("order-exists", **other, order=body["order"] | {"lines": [{"unit_price": 1}]})
+    await refused("reference-exists", **other, reference=body["reference"])
+    await refused("payment-contradictory", **other, already_refunded=101)
+    await refused("gateway-account-unknown", **other, gateway_account="elsewhere")
+    await walk.well("register_payment", other, key="once")
+    await walk.refused("idempotency-key-reused", "register_payment", other | {"captured": 1}, key="once")

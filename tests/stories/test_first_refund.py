@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from house import House, Shop
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from house import House, Process, Shop
 
 
 async def test_a_refund_reaches_the_money(shop: Shop) -> None:
@@ -30,3 +36,22 @@ async def test_a_lost_answer_is_looked_up_and_found(
     seen = await own_shop.until(refund, "succeeded")
     assert seen["payment"]["held"] == 0
     assert len(own_shop.executions()) == 1
+
+
+def test_serve_brings_its_own_database_to_the_schema(start_process: Callable[..., Process]) -> None:
+    # Not below pytest's folder: that is closed to the user that root lends the database.
+    folder = Path("/tmp") / f"refunds-serve-{os.urandom(4).hex()}"
+    folder.mkdir(mode=0o755)
+    try:
+        process = start_process(
+            "serve",
+            "--data-dir",
+            str(folder),
+            environment={"REFUND_PORT": "0", "REFUND_OPS_PORT": "0"},
+        )
+        told = process.until_event("started")
+        ready = httpx.get(f"{told['ops']}/health/ready", trust_env=False)
+        assert (ready.status_code, ready.json()["status"]) == (200, "pass")
+        process.end()
+    finally:
+        shutil.rmtree(folder)

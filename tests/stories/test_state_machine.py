@@ -78,6 +78,7 @@ THEN = st.sampled_from(
     ["work", "work", "work", "nothing", "crash before", "crash after", "freeze before", "freeze after"]
 )
 """What the workers do next: "before" and "after" are a call's, so the money has not moved, or has."""
+AMOUNTS = st.sampled_from([1, 20, 30, 40, 60])
 WHILE = st.sampled_from([2, 17, LEASE.total_seconds() + 1, 70, 1000])
 """Seconds: short, to the first look-up, past a lease, past the second look-up, long."""
 
@@ -160,11 +161,18 @@ class Life(RuleBasedStateMachine):
         self.asked: dict[UUID, RefundAsked] = {}
         self.late: list[tuple[asyncio.Task[None], FaultySender]] = []
 
-    @initialize(account=st.sampled_from(list(ACCOUNTS)))
-    def open_shop(self, account: str) -> None:
+    @initialize(
+        target=refunds,
+        account=st.sampled_from(list(ACCOUNTS)),
+        amount=AMOUNTS,
+        behaviour=BEHAVIOURS,
+        then=THEN,
+    )
+    def open_shop(self, account: str, amount: int, behaviour: str, then: str) -> Any:
         self.account = account
         self.remote = self.world.sandbox.new_account()
         self.run(self._open_shop())
+        return self.request(amount, behaviour, then)
 
     async def _open_shop(self) -> None:
         now, keyring = utc_now(), self.world.parts.keyring
@@ -181,7 +189,11 @@ class Life(RuleBasedStateMachine):
 
     # --- what callers do ---------------------------------------------------------------------
 
-    @rule(target=refunds, amount=st.integers(1, 60), behaviour=BEHAVIOURS, then=THEN)
+    @precondition(lambda self: self.available() > 0)
+    @rule(target=refunds, amount=AMOUNTS, behaviour=BEHAVIOURS, then=THEN)
+    def request_another(self, amount: int, behaviour: str, then: str) -> Any:
+        return self.request(amount, behaviour, then)
+
     def request(self, amount: int, behaviour: str, then: str) -> Any:
         claim = Claim(uuid4().hex, os.urandom(8))
         asked = RefundAsked(
@@ -315,11 +327,13 @@ class Life(RuleBasedStateMachine):
 
     # --- what happens besides ----------------------------------------------------------------
 
+    @precondition(lambda self: self.is_open())
     @rule(by=WHILE, then=THEN)
     def time_passes(self, by: float, then: str) -> None:
         self.run(self.world.turn_clock(by))
         self.go_on(then)
 
+    @precondition(lambda self: self.is_open())
     @rule(by=WHILE, then=THEN)
     def sends_are_stopped_for_a_while(self, by: float, then: str) -> None:
         self.run(stop_sends(self.db, self.merchant_id, "a test", stopped_by="tester"))
@@ -328,6 +342,7 @@ class Life(RuleBasedStateMachine):
         assert self.sends() == before
         self.run(resume_sends(self.db, self.merchant_id))
 
+    @precondition(lambda self: self.is_open())
     @rule(by=WHILE, then=THEN)
     def the_gateway_is_away_for_a_while(self, by: float, then: str) -> None:
         self.run(self._move_gateway("http://127.0.0.1:9"))
@@ -355,6 +370,9 @@ class Life(RuleBasedStateMachine):
         row = self.rows()[0]
         left: int = row["captured"] - row["held"] - row["refunded"]
         return left
+
+    def is_open(self) -> bool:
+        return any(row["status"] in HOLDING for row in self.rows())
 
     def executions(self) -> list[dict[str, Any]]:
         return self.world.sandbox.executions(account=self.remote)

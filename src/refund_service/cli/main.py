@@ -34,7 +34,7 @@ from refund_service.merchants.create import all_merchants, create_merchant
 from refund_service.merchants.roles import Role
 from refund_service.reports.verify import verify_promises
 from refund_service.schema import metadata
-from refund_service.settings import Mode, Settings
+from refund_service.settings import Mode, Settings, read_settings
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -76,10 +76,9 @@ def serve(
 ) -> None:
     """Serve the API, and work, until SIGTERM."""
     logs.configure()
+    # An embedded database is this process's own: no one else would bring it to the schema.
+    embedded = read_settings().database_url is None
     with own_place(data_dir) as settings:
-        embedded = (
-            settings.database_url is not None and "host=%2F" in settings.database_url.get_secret_value()
-        )
         run(lambda: serve_until_asked(settings, api=True, work=worker, upgrade=migrate or embedded))
 
 
