@@ -7,6 +7,7 @@ import asyncio
 import inspect
 import os
 import re
+import sys
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,8 @@ from typer.main import get_command
 from refund_service import metrics
 from refund_service.cli.docs import PAGES, outdated, write_pages
 from refund_service.cli.main import cli
+from refund_service.db.embedded import EmbeddedServer
+from refund_service.db.migrations import head
 from refund_service.events.types import EVENT_TYPES
 from refund_service.gateways.answers import Absent, Accepted, CannotTell, Declined, Found, Unknown
 from refund_service.gateways.protocol import Account, RefundCommand, RefundProbe, Response
@@ -217,18 +220,44 @@ async def test_the_commands_for_integrators_work_as_they_are_printed(shop: Shop)
     assert all("curl" in command for command in commands)
     script = "\n".join(["set -eu", 'curl() { command curl --fail-with-body --noproxy "*" "$@"; }', *commands])
 
+    await run(script, API=shop.house.url, K=shop.key)
+
+    order = await shop.get("/v1/orders/A-7")
+    assert [refund["amount"] for refund in order["refunds"]] == [500, 1250]
+    assert order["facts"] == {"delivered_on": "2026-03-04"}
+
+
+async def run(script: str, **environment: str) -> str:
     bash = await asyncio.create_subprocess_exec(
         *("bash", "-c", script),
-        env=os.environ | {"API": shop.house.url, "K": shop.key},
+        env=os.environ | environment,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     said, _ = await bash.communicate()
-
     assert bash.returncode == 0, said.decode()
-    order = await shop.get("/v1/orders/A-7")
-    assert [refund["amount"] for refund in order["refunds"]] == [500, 1250]
-    assert order["facts"] == {"delivered_on": "2026-03-04"}
+    return said.decode()
+
+
+async def test_an_operator_can_begin_in_production_as_the_page_says(postgres: EmbeddedServer) -> None:
+    begin = shell("operate")[0]
+    assert [line.split()[1] for line in begin.splitlines() if line.startswith("refund-service")] == [
+        "migrate",
+        "serve",
+    ]
+    secrets = [line for line in begin.splitlines() if "openssl" in line]
+    assert len(secrets) == 3
+    bin_dir = str(Path(sys.executable).parent)
+
+    said = await run(
+        "\n".join(["set -eu", *secrets, "refund-service migrate"]),
+        PATH=f"{bin_dir}{os.pathsep}{os.environ['PATH']}",
+        REFUND_MODE="production",
+        REFUND_DATABASE_URL=postgres.create_database("operated"),
+    )
+
+    assert said == f"schema {head()}\n"
+    postgres.drop_database("operated")
 
 
 # The adapter that the page shows

@@ -56,7 +56,7 @@ from refund_service.refunds.retry import retry_refund
 from refund_service.refunds.states import HOLDING, RefundEvent, Status, allows
 from refund_service.reports.verify import verify_promises
 
-EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "40"))
+EXAMPLES = int(os.environ.get("MACHINE_EXAMPLES", "60"))
 STEPS = int(os.environ.get("MACHINE_STEPS", "25"))
 CAPTURED = 100
 ASKER = Asker(ids.new_id(), "tester")

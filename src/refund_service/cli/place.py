@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refund_service.db.embedded import EmbeddedServer, attach
+from refund_service.db.migrations import migrate
 from refund_service.settings import Mode, Settings, read_settings
 
 
@@ -56,6 +58,9 @@ def any_place(data_dir: Path | None = None, **given: Any) -> Iterator[Settings]:
     except NoDatabase:
         pass
     with own_place(data_dir, **given) as settings:
+        if settings.database_url is not None:
+            # The embedded one, which may never have been served from.
+            asyncio.run(migrate(settings.database_url.get_secret_value()))
         yield settings
 
 
