@@ -79,6 +79,8 @@ class PaymentFacts:
     account_name: str
     account_gateway: str
     account_settings: Mapping[str, Any]
+    registered: bool = True
+    """False where it comes with the request: a refusal must not name what it never wrote."""
 
     @property
     def available(self) -> int:

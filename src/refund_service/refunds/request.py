@@ -210,6 +210,7 @@ def _inline_payment(asked: RefundAsked, around: Surroundings) -> PaymentFacts:
         account_name=around.account["name"],
         account_gateway=around.account["gateway"],
         account_settings=around.account["settings"],
+        registered=False,
     )
 
 
@@ -219,12 +220,12 @@ def _amount(asked: RefundAsked, payment: PaymentFacts) -> int:
     if payment.available == 0:
         raise NothingAvailable(
             f"Of {payment.captured} captured, {payment.refunded} are given back and {payment.held} held.",
-            payment_id=ids.show("payment", payment.id),
             captured=payment.captured,
             held=payment.held,
             refunded=payment.refunded,
             disputed=payment.disputed,
             available=0,
+            links=_link(payment),
         )
     return payment.available
 
@@ -273,7 +274,6 @@ async def _refuse_impossible(
 async def _exceeds(
     db: Database, merchant_id: UUID, payment: PaymentFacts, amount: int
 ) -> AmountExceedsAvailable:
-    shown = ids.show("payment", payment.id)
     unclear = await in_clarification(db, merchant_id, payment.id) if payment.held else []
     detail = (
         f"{decimal_of(amount, payment.currency)} {payment.currency} is asked, "
@@ -295,9 +295,13 @@ async def _exceeds(
         held=payment.held,
         refunded=payment.refunded,
         currency=payment.currency,
-        links={"payment": f"/v1/payments/{shown}"},
+        links=_link(payment),
         **more,
     )
+
+
+def _link(payment: PaymentFacts) -> dict[str, str]:
+    return {"payment": f"/v1/payments/{ids.show('payment', payment.id)}"} if payment.registered else {}
 
 
 async def _replay(db: Database, merchant_id: UUID, kept: Kept) -> Requested:
