@@ -107,6 +107,25 @@ async def test_a_worker_and_a_retry_wait_in_one_line(crowd: Crowd, own_house: Ho
         assert await own_house.parts.db.value(DEADLOCKS) == 0
 
 
+async def test_a_retry_that_waited_finds_that_the_rest_was_taken(crowd: Crowd, own_house: House) -> None:
+    async with own_house.new_shop(crowd.shop.sandbox) as shop:
+        payment = await shop.pay(1000)
+        refund = (await shop.ask(payment, 600, metadata={"sandbox": "decline"})).json()
+        await advance_refund(own_house.desk, await take_job(own_house, refund))
+
+        async with own_house.parts.db.transaction() as holding:
+            await holding.execute(HOLD, {"payment_id": payment_of(refund)})
+            other = asyncio.create_task(shop.ask(payment, 600))
+            await waiting(own_house, 1)
+            retry = asyncio.create_task(shop.client.post(f"/v1/refunds/{refund['id']}/retry"))
+            await waiting(own_house, 2)
+        retried, taken = await asyncio.gather(retry, other)
+
+        assert taken.status_code == 201
+        assert problem(retried, 422, "amount-exceeds-available")["available"] == 400
+        assert (await shop.see(refund))["status"] == "failed"
+
+
 # --- what waits too long ---------------------------------------------------------------------
 
 
