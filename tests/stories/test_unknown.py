@@ -156,7 +156,7 @@ async def test_what_is_found_unfinished_goes_on_from_there(  # GWP-06
 
 
 @pytest.mark.parametrize("behaviour", ["lose_request", "error_500"])
-async def test_a_request_that_was_lost_is_sent_again_once_it_was_missed_long_enough(  # IDM-15, UNK-01
+async def test_a_request_that_was_lost_is_sent_again_once_it_was_missed_long_enough(  # IDM-15, UNK-01, GWP-01
     clock: Clock, till: Shop, behaviour: str
 ) -> None:
     refund = await lost(till, behaviour)

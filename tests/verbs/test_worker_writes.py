@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +29,7 @@ from refund_service.refunds.read_case import read_case
 from refund_service.refunds.record import record
 from refund_service.refunds.states import AttemptState, RefundEvent
 from refund_service.refunds.submit import submit
+from refund_service.refunds.watch import watch_refunds
 
 BYTES = PreparedRequest("POST", "/v1/refunds", {}, b"{}")
 DONE = Conclusion(event=RefundEvent.SUCCEED, attempt_state=AttemptState.DONE, gateway_refund_id="sbr_done")
@@ -355,3 +356,45 @@ async def test_a_job_about_nothing_is_let_go(
     await advance_refund(quiet_shop.house.desk, job)
 
     assert (await rows_of(db, quiet_shop))["jobs"] == []
+
+
+# --- looking after what jobs cannot say themselves -------------------------------------------
+
+
+async def test_a_person_is_called_to_what_is_late_and_only_once(
+    db: Database, clock: Clock, quiet_shop: Shop, queued: Callable[..., Any]
+) -> None:  # UNK-10
+    refund, job = await queued()
+    due = datetime.fromisoformat(refund["due_at"])
+
+    await watch_refunds(db, now=due)
+    assert (await quiet_shop.see(refund))["attention"] is None, "the edge: due is not late"
+    for _ in range(2):
+        await watch_refunds(db, now=due + timedelta(seconds=1))
+
+    seen = await quiet_shop.see(refund)
+    assert (seen["status"], seen["attention"]["code"]) == ("queued", "queued_for_long")
+    told = (await quiet_shop.get(f"/v1/refunds/{refund['id']}/events"))["data"]
+    assert [event["type"] for event in told] == ["refund.created", "refund.needs_attention"]
+    await advance_refund(quiet_shop.house.desk, job)
+    seen = await quiet_shop.see(refund)
+    assert (seen["status"], seen["attention"], seen["due_at"]) == ("succeeded", None, None)
+
+
+async def test_a_live_refund_whose_job_was_lost_is_promised_anew(
+    db: Database, quiet_shop: Shop, queued: Callable[..., Any], take: Callable[..., Any]
+) -> None:  # INC-10
+    refund, job = await queued()
+    await finish_job(db, job)  # as a restored or repaired database may have it
+    done = (await quiet_shop.ask(await quiet_shop.pay(), 1)).json()
+    await advance_refund(quiet_shop.house.desk, (await take(quiet_shop))[0])
+    assert (await quiet_shop.see(done))["status"] == "succeeded"
+
+    for _ in range(2):
+        await watch_refunds(db, now=utc_now())
+
+    (again,) = await take(quiet_shop)
+    assert again.subject_id == ids.read("refund", refund["id"])
+    await advance_refund(quiet_shop.house.desk, again)
+    assert (await quiet_shop.see(refund))["status"] == "succeeded"
+    assert len(quiet_shop.executions()) == 2
