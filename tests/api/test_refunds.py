@@ -159,6 +159,49 @@ async def test_what_the_caller_tells_is_kept_and_shown(shop: Shop) -> None:
         assert personal not in events + str(refund)
 
 
+@pytest.mark.parametrize(
+    "way_in", ["payment_id", "payment_reference", "gateway_payment_id", "order_id", "payment"]
+)
+async def test_the_answer_is_the_refund_as_it_is_read_a_moment_later(shop: Shop, way_in: str) -> None:
+    await shop.stop_sends()
+    capture = {"gateway_payment_id": f"pi_{uuid4().hex}", "captured": 5990, "currency": "EUR"}
+    order = {"order": {"id": f"A-{uuid4().hex}"}, "customer": {"id": "C-7"}}
+    if way_in == "payment":
+        named: dict[str, Any] = {"payment": capture | order}
+    else:
+        reference = f"capture-{uuid4().hex}"
+        payment = await shop.pay(
+            5990, **order, reference=reference, gateway_payment_id=capture["gateway_payment_id"]
+        )
+        assert (await shop.ask(payment, 40)).status_code == 201
+        named = {
+            "payment_id": {"payment_id": payment["id"]},
+            "payment_reference": {"payment_reference": reference},
+            "gateway_payment_id": {"gateway_payment_id": capture["gateway_payment_id"]},
+            "order_id": {"order_id": order["order"]["id"]},
+        }[way_in]
+    asked = {
+        "amount": 1250,
+        "reason": "damaged",
+        "note": "The lid was broken.",
+        "channel": "chat",
+        "ticket": "T-1",
+        "reference": f"rma-{uuid4().hex}",
+        "requested_at": "2026-01-02T03:04:05.678901Z",
+        "execute_after": (datetime.now(UTC) + timedelta(days=1)).isoformat(),
+        "metadata": {"cart": "c-17"},
+    }
+
+    reply = await shop.client.post(
+        "/v1/refunds", json=named | asked, headers={"Idempotency-Key": uuid4().hex}
+    )
+
+    assert reply.status_code == 201, reply.text
+    assert reply.json() == await shop.see(reply.json())
+    assert reply.json()["order_id"] == order["order"]["id"]
+    assert reply.json()["customer_id"] == "C-7"
+
+
 @pytest.mark.parametrize("member", ["requested_at", "execute_after"])
 @pytest.mark.parametrize(
     ("moment", "code"),

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 from weakref import WeakValueDictionary
 
+import asyncpg
 from sqlalchemy import Executable, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.util import greenlet_spawn
 
 from refund_service import ids
 from refund_service.db.errors import Busy, Deadlock, IdempotencyKeyInUse, translate
+from refund_service.db.ready import Shelf
 from refund_service.db.writeset import marked
 
 KEY_PATIENCE: Final = 1.5
@@ -51,14 +54,16 @@ class Database:
     statements, which say why.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, pooler: bool = False) -> None:
         self._engine = engine
+        # Behind a pooler in transaction mode the driver may keep no statement: SQLAlchemy sees to that.
+        self._shelf = None if pooler else Shelf(engine.dialect)
         self._turns: WeakValueDictionary[tuple[Any, Any], asyncio.Lock] = WeakValueDictionary()
 
     @classmethod
     def connect(cls, options: DatabaseOptions) -> Database:
         """A pool for ``options``; nothing is connected before the first statement."""
-        return cls(make_engine(options))
+        return cls(make_engine(options), pooler=options.pgbouncer)
 
     async def rows(self, statement: Executable, /, **binds: Any) -> Sequence[Row]:
         """Every row that ``statement`` returns."""
@@ -127,6 +132,9 @@ class Database:
 
     async def _run(self, statement: Executable, binds: dict[str, Any]) -> Sequence[Row]:
         try:
+            ready = self._shelf.take(statement) if self._shelf else None
+            if ready is not None:
+                return await self._fetch(ready.text, ready.arguments(binds))
             async with self._engine.connect() as connection:
                 result = await connection.execute(statement, marked(binds))
                 return cast("Sequence[Row]", result.mappings().all()) if result.returns_rows else []
@@ -135,6 +143,21 @@ class Database:
             if told is error:
                 raise
             raise told from error
+
+    async def _fetch(self, text_: str, arguments: list[Any]) -> Sequence[Row]:
+        """Run a statement that is ready, on a connection of SQLAlchemy's pool."""
+        lent = await greenlet_spawn(self._engine.sync_engine.raw_connection)
+        try:
+            driver = cast("asyncpg.Connection[Any]", lent.driver_connection)
+            rows = await driver.fetch(text_, *arguments)
+        except BaseException as error:
+            # Cut off in the middle, or lost: no one may get it who would believe it to be idle.
+            if not isinstance(error, asyncpg.PostgresError) or driver.is_closed():
+                lent.invalidate(error)
+            raise
+        finally:
+            await greenlet_spawn(lent.close)
+        return [dict(row) for row in rows]
 
 
 _LIMITS: Final = text(
@@ -158,6 +181,10 @@ def make_engine(options: DatabaseOptions) -> AsyncEngine:
             # An acknowledgement means the commit is on disk, whatever the server's default.
             "synchronous_commit": "on",
         },
+        # Every statement of ours is prepared once per connection, however long it is; and planned anew
+        # every few minutes, because a plan that was made while a table was small is a bad one later.
+        "max_cacheable_statement_size": 0,
+        "max_cached_statement_lifetime": 300,
     }
     if options.pgbouncer:
         connect_args |= {"statement_cache_size": 0, "prepared_statement_name_func": lambda: ""}

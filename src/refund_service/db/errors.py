@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -63,20 +64,30 @@ class InvariantBroken(RefundServiceError):
     help = "Nothing was done. Tell the operator the request id."
 
 
+_DRIVERS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _AWAY: Final = ("08", "53", "57")
 """SQLSTATE classes: connection, resources, operator intervention."""
 
 
-def translate(error: Exception) -> Exception:  # noqa: C901 - a table, read from top to bottom
+def translate(error: Exception) -> Exception:
     """The error that a caller of ``db/`` meets in place of the driver's."""
     if isinstance(error, PoolTimeout):
         return Busy("Every database connection is taken.")
     if isinstance(error, (OSError, TimeoutError)):
         return DatabaseUnavailable("The database does not answer.")
-    if not isinstance(error, DBAPIError):
-        return error
-    cause = getattr(error.orig, "__cause__", None) or error.orig
-    state = getattr(cause, "sqlstate", None) or getattr(error.orig, "sqlstate", None) or ""
+    if isinstance(error, DBAPIError):
+        # From a transaction, which SQLAlchemy runs: the driver's own error stands behind its own.
+        cause = getattr(error.orig, "__cause__", None) or error.orig
+        return _translated(cause, lost=error.connection_invalidated) or error
+    if isinstance(error, _DRIVERS) and not isinstance(
+        error, ValueError
+    ):  # ValueError: a bind that does not fit
+        return _translated(error) or error
+    return error
+
+
+def _translated(cause: Any, *, lost: bool = False) -> Exception | None:
+    state = getattr(cause, "sqlstate", None) or ""
     match state:
         case "RF001":
             return WriteRefused(getattr(cause, "message", str(cause)))
@@ -94,9 +105,7 @@ def translate(error: Exception) -> Exception:  # noqa: C901 - a table, read from
             return Busy("The statement took too long and was stopped.")
         case "23514" | "23503" | "23502":
             return InvariantBroken(f"The database refused the write ({state}).")
-        case _ if state[:2] in _AWAY or error.connection_invalidated:
+        case _ if state[:2] in _AWAY or lost:
             return DatabaseUnavailable("The database is not to be reached.")
     # asyncpg raises its own interface errors, without a state, when a connection has gone.
-    if not state:
-        return DatabaseUnavailable("The connection to the database was lost.")
-    return error
+    return None if state else DatabaseUnavailable("The connection to the database was lost.")

@@ -28,6 +28,9 @@ from refund_service.refunds.tables import refund_transitions, refunds
 
 QUEUED_IS_LATE_AFTER: Final = timedelta(minutes=15)
 
+BALANCE: Final = ("captured", "held", "refunded", "disputed")
+"""What of a payment its refunds show."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asker:
@@ -140,9 +143,10 @@ def _create(*, inline: bool) -> Select[Any]:
     if inline:
         # A row that is inserted here cannot be updated here: it is born with its hold.
         add_registration(write)
+        balance = {}
     else:
         expected = P("expected_available", BigInteger)
-        write.guard(
+        held = write.guard(
             "payment",
             update(payments)
             .where(
@@ -156,9 +160,11 @@ def _create(*, inline: bool) -> Select[Any]:
                 version=payments.c.version + 1,
                 updated_at=P("now"),
             ),
+            *(payments.c[part] for part in BALANCE),
         )
+        balance = {part: held.c[part] for part in BALANCE}
     _add_refund(write)
-    return write.done()
+    return write.done(**balance)
 
 
 def _refuse(*, inline: bool, keyed: bool) -> Select[Any]:

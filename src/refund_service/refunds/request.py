@@ -32,6 +32,7 @@ from refund_service.policies.evaluate import Facts, evaluate
 from refund_service.policies.publish import rules_of
 from refund_service.policies.reasons import ReasonUnknown, is_active
 from refund_service.policies.verdicts import Verdict
+from refund_service.refunds.as_created import as_created
 from refund_service.refunds.ask import By, PaymentFacts, RefundAsked, RequestFacts, read_facts
 from refund_service.refunds.creation import (
     CREATE,
@@ -48,7 +49,7 @@ from refund_service.refunds.errors import (
     NothingAvailable,
     NotReplaceable,
 )
-from refund_service.refunds.queries import in_clarification, refund_by_reference
+from refund_service.refunds.queries import Refund, in_clarification, refund_by_reference
 from refund_service.refunds.refusals import refusal_again, refusal_of, refused_binds
 from refund_service.refunds.states import Status
 
@@ -61,6 +62,8 @@ class Requested:
 
     refund_id: UUID
     replayed: bool
+    refund: Refund | None = None
+    """As it was made, where that is known without reading it."""
 
 
 async def request_refund(
@@ -129,11 +132,13 @@ async def request_refund(
             binds |= claim_binds(asked.claim, 201, "refund", refund_id) | refund
             if not inline:
                 binds["expected_available"] = asked.expected_available
-            await db.write(CREATE[inline], **binds)
+            written = await db.write(CREATE[inline], **binds)
         except (WriteRefused, Duplicate) as refused:
             await _explain(db, merchant_id, asked, refused)
             continue  # the facts moved between reading and writing: read them again
-        return Requested(refund_id, replayed=False)
+        # What an inline payment brought along has been found or made by the write itself: read it.
+        made = None if inline else as_created(binds, payment, written)
+        return Requested(refund_id, replayed=False, refund=made)
     raise Busy("Others keep changing the same payment.")
 
 

@@ -265,7 +265,9 @@ async def create_refund(
     wait = _wait(request, house)
     if wait:
         await house.waiters.until_settled(house.db, merchant_id, requested.refund_id, wait)
-    refund = await get_refund(house.db, merchant_id, requested.refund_id)
+    refund = requested.refund
+    if refund is None or wait:
+        refund = await get_refund(house.db, merchant_id, requested.refund_id)
     return answer(
         refund_out(refund, livemode=caller.principal.livemode),
         status=201,
