@@ -58,3 +58,8 @@ def test_only_so_many_keys_are_remembered_and_the_longest_unseen_go_first() -> N
     assert len(limiter) == 2
     assert not limiter.take("a", now=0).allowed
     assert limiter.take("b", now=0).allowed
+
+
+def test_a_look_at_the_clock_that_comes_late_takes_nothing_away() -> None:
+    limiter = RateLimiter(rate=100, burst=10)
+    assert [limiter.take("k", now=now).remaining for now in (5, 4, 5)] == [9, 8, 7]

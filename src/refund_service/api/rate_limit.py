@@ -56,6 +56,8 @@ class RateLimiter:
     def take(self, key: str, *, now: float) -> Allowance:
         """Take one token, if there is one. ``now`` is in seconds of a clock that never goes back."""
         tokens, counted = self._buckets.get(key, (float(self._burst), now))
+        # Two requests may come here in another order than they looked at the clock: no time runs back.
+        now = max(now, counted)
         tokens = min(self._burst, tokens + (now - counted) * self._rate)
         allowed = tokens >= 1
         if allowed:
