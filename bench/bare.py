@@ -70,7 +70,9 @@ def bare_of(once: Sequence[Sent], again: Sequence[Sent], *, chosen: Mapping[Any,
         values = compiled.construct_params({f"in_{name}": value for name, value in binds.items()})
         others = compiled.construct_params({f"in_{name}": value for name, value in other_binds.items()})
 
-        def placed(match: re.Match[str], compiled: Any = compiled, values: Any = values, others: Any = others) -> str:
+        def placed(
+            match: re.Match[str], compiled: Any = compiled, values: Any = values, others: Any = others
+        ) -> str:
             name = compiled.positiontup[int(match[1]) - 1]
             value, cast = values[name], match[2] or ""
             if value is None:
@@ -85,9 +87,15 @@ def bare_of(once: Sequence[Sent], again: Sequence[Sent], *, chosen: Mapping[Any,
             constants[constant] = _text(value, compiled.binds[name].type)
             return f":{constant}{cast}"
 
-        statements.append(re.sub(r"\$(\d+)(::[A-Z][A-Z ]*(?:\[\])?)?", placed, compiled.string).replace("\n", " "))
-    draws = [f"\\set {variable} random(1000000000000000000, 8999999999999999999)" for variable in drawn.values()]
-    return Bare("\n".join(["\\set n random(1, :many)", *draws, *(f"{one};" for one in statements)]), constants)
+        statements.append(
+            re.sub(r"\$(\d+)(::[A-Z][A-Z ]*(?:\[\])?)?", placed, compiled.string).replace("\n", " ")
+        )
+    draws = [
+        f"\\set {variable} random(1000000000000000000, 8999999999999999999)" for variable in drawn.values()
+    ]
+    return Bare(
+        "\n".join(["\\set n random(1, :many)", *draws, *(f"{one};" for one in statements)]), constants
+    )
 
 
 def _key(value: Any) -> Any:
@@ -129,7 +137,9 @@ def run_pgbench(url: str, bare: Bare, *, clients: int, transactions: int, many: 
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         script = Path(folder, "script.sql")
         script.write_text(bare.script)
-        constants = [f"--define={name}={value}" for name, value in (bare.constants | {"many": str(many)}).items()]
+        constants = [
+            f"--define={name}={value}" for name, value in (bare.constants | {"many": str(many)}).items()
+        ]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         told = subprocess.run(  # noqa: S603 - our own statements
             [
