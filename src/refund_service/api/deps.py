@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Final, cast
 
-from fastapi import Depends, Header, Security
-from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
 from refund_service import clock
+from refund_service.api.given import Given, header
 from refund_service.api.idempotency import fingerprint, read_key, require_key
 from refund_service.api.rate_limit import RateLimiter
 from refund_service.api.refusals import EdgeError, Forbidden, Unauthorized
@@ -85,57 +84,39 @@ def _actor(request: Request, principal: Principal) -> str:
     return told[0]
 
 
-_bearer = HTTPBearer(
-    scheme_name="ApiKey",
-    description="`rk_test_…` or `rk_live_…`; `refund-service keys create` makes one.",
-    auto_error=False,
-)
+_ACTS_FOR: Final = header("Refund-Actor", "The person the key acts for; needs the scope `act_as`.")
 
 
-def needs(scope: Scope) -> Any:
+def needs(scope: Scope) -> Given:
     """The caller, who must hold ``scope``: annotate a route's parameter with it."""
 
-    # A plain function would be run in a thread, at the price of a tenth of the whole request.
-    async def caller(
-        request: Request,
-        _key: Annotated[object, Security(_bearer)],
-        _actor: Annotated[
-            str | None,
-            Header(
-                alias="Refund-Actor", description="The person the key acts for; needs the scope `act_as`."
-            ),
-        ] = None,
-    ) -> Caller:
+    def caller(request: Request) -> Caller:
         found = cast("Caller", request.state.caller)
         if scope not in found.principal.scopes:
             raise Forbidden.without(scope)
         return found
 
-    caller.__name__ = f"caller_with_{scope.name.lower()}"
-    return Security(caller, scopes=[scope.value])
+    return Given(caller, scopes=(scope.value,), headers=(_ACTS_FOR,))
 
 
-def needs_any_key() -> Any:
+def needs_any_key() -> Given:
     """The caller, whatever its key may do."""
-
-    async def any_caller(request: Request, _key: Annotated[object, Security(_bearer)]) -> Caller:
-        return cast("Caller", request.state.caller)
-
-    return Security(any_caller)
+    return Given(lambda request: request.state.caller, scopes=())
 
 
-async def _house(request: Request) -> House:
-    return cast("House", request.app.state.house)
-
-
-InHouse = Annotated[House, Depends(_house)]
+InHouse = Annotated[House, Given(lambda request: request.app.state.house)]
 
 KeyHeader = Annotated[
     str | None,
-    Header(
-        alias="Idempotency-Key",
-        description="The same for each repetition of one request: it acts once, for ever.",
-        examples=["3f0c6d0a-order-1001-refund-1"],
+    Given(
+        None,
+        headers=(
+            header(
+                "Idempotency-Key",
+                "The same for each repetition of one request: it acts once, for ever.",
+                "3f0c6d0a-order-1001-refund-1",
+            ),
+        ),
     ),
 ]
 """For the OpenAPI document only; ``claim_of`` reads the header as it came."""
@@ -169,8 +150,8 @@ def _claim(request: Request, key: str) -> Claim:
 
 def preferred_wait(request: Request) -> int:
     """Seconds of ``Prefer: wait=N`` (RFC 7240), at most 20; 0 where there is none."""
-    for header in request.headers.getlist("prefer"):
-        for preference in header.split(","):
+    for told in request.headers.getlist("prefer"):
+        for preference in told.split(","):
             name, _, value = preference.partition("=")
             if name.strip().lower() == "wait" and value.strip().isdigit() and value.strip().isascii():
                 return min(int(value.strip()[:9]), LONGEST_WAIT)

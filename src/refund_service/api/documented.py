@@ -5,9 +5,8 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Annotated, Any, Final
 
-from fastapi import Header
-
 from refund_service.api.deps import LONGEST_WAIT, ActorInvalid
+from refund_service.api.given import Given, header
 from refund_service.api.problems import MEDIA_TYPE, Problem
 from refund_service.api.refusals import (
     BodyMalformed,
@@ -53,10 +52,15 @@ WITH_NAME: Final[Refusals] = (NotFound,)
 
 PreferHeader = Annotated[
     str | None,
-    Header(
-        alias="Prefer",
-        description=f"`wait=N`: answer when it is settled, or after N seconds, {LONGEST_WAIT} at most.",
-        examples=["wait=5"],
+    Given(
+        None,
+        headers=(
+            header(
+                "Prefer",
+                f"`wait=N`: answer when it is settled, or after N seconds, {LONGEST_WAIT} at most.",
+                "wait=5",
+            ),
+        ),
     ),
 ]
 """For the document only; ``preferred_wait`` reads the header as it came."""

@@ -1,4 +1,4 @@
-"""The route every resource uses: authorise, then read the body as strict JSON, then let FastAPI validate."""
+"""The route every resource uses: authorise, read the body as strict JSON, let FastAPI validate."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from refund_service.api import strict_json
+from refund_service.api.given import Endpoint, without_given
 from refund_service.api.pointers import field_error
 from refund_service.api.refusals import MediaTypeUnsupported, RequestInvalid
 from refund_service.api.visit import visit_of
+
+SCHEME: Final = "ApiKey"
+"""The document's name for how a caller shows who it is."""
 
 Authenticate = Callable[[Request], Awaitable[None]]
 """Found at ``app.state.authenticate``: raises, or writes what it found into ``request.state``."""
@@ -29,9 +33,16 @@ class StrictRoute(APIRoute):
     fingerprint of the idempotency key.
     """
 
+    def __init__(self, path: str, endpoint: Endpoint, **told: Any) -> None:
+        split = without_given(endpoint, SCHEME)
+        self._finders = split.finders
+        told["openapi_extra"] = split.document | (told.get("openapi_extra") or {})
+        super().__init__(path, split.endpoint, **told)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_body = self.body_field is not None
+        finders = self._finders
         template: str | None = None
 
         async def handle_strictly(request: Request) -> Response:
@@ -42,6 +53,7 @@ class StrictRoute(APIRoute):
             authenticate: Authenticate | None = getattr(request.app.state, "authenticate", None)
             if authenticate is not None:
                 await authenticate(request)
+            request.state.given = {name: find(request) for name, find in finders.items()}
             request.state.body = await (_read_json(request) if takes_body else _refuse_body(request))
             return await handle(request)
 

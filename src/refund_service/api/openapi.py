@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from refund_service import __version__
 from refund_service.api import examples
+from refund_service.api.media import SCHEME
 from refund_service.api.problem_pages import catalogue
 from refund_service.api.problems import MEDIA_TYPE, FieldError, Problem
 from refund_service.errors import RefundServiceError
@@ -86,6 +87,13 @@ def openapi_document(app: FastAPI, public_url: str) -> dict[str, Any]:
     # FastAPI adds its own shape of a 422 where none is declared; ours are problems.
     schemas.pop("HTTPValidationError", None)
     schemas.pop("ValidationError", None)
+    components["securitySchemes"] = {
+        SCHEME: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "`rk_test_…` or `rk_live_…`; `refund-service keys create` makes one.",
+        }
+    }
     components["headers"] = {
         name: {"description": told, "schema": {"type": "string"}} for name, told in _HEADERS.items()
     }
