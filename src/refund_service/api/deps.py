@@ -96,7 +96,7 @@ def needs(scope: Scope) -> Given:
             raise Forbidden.without(scope)
         return found
 
-    return Given(caller, scopes=(scope.value,), headers=(_ACTS_FOR,))
+    return Given(caller, scopes=(scope.value,), parameters=(_ACTS_FOR,))
 
 
 def needs_any_key() -> Given:
@@ -110,7 +110,7 @@ KeyHeader = Annotated[
     str | None,
     Given(
         None,
-        headers=(
+        parameters=(
             header(
                 "Idempotency-Key",
                 "The same for each repetition of one request: it acts once, for ever.",

@@ -54,7 +54,7 @@ PreferHeader = Annotated[
     str | None,
     Given(
         None,
-        headers=(
+        parameters=(
             header(
                 "Prefer",
                 f"`wait=N`: answer when it is settled, or after N seconds, {LONGEST_WAIT} at most.",

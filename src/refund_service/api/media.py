@@ -34,15 +34,14 @@ class StrictRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Endpoint, **told: Any) -> None:
-        split = without_given(endpoint, SCHEME)
-        self._finders = split.finders
-        told["openapi_extra"] = split.document | (told.get("openapi_extra") or {})
-        super().__init__(path, split.endpoint, **told)
+        self._split = without_given(endpoint, SCHEME)
+        told["openapi_extra"] = self._split.document | (told.get("openapi_extra") or {})
+        super().__init__(path, self._split.endpoint, **told)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         takes_body = self.body_field is not None
-        finders = self._finders
+        split, finders = self._split, self._split.finders
         template: str | None = None
 
         async def handle_strictly(request: Request) -> Response:
@@ -55,7 +54,7 @@ class StrictRoute(APIRoute):
                 await authenticate(request)
             request.state.given = {name: find(request) for name, find in finders.items()}
             request.state.body = await (_read_json(request) if takes_body else _refuse_body(request))
-            return await handle(request)
+            return await (handle(request) if split.solved else split.call(request, request.state.body))
 
         return handle_strictly
 

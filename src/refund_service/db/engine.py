@@ -87,7 +87,8 @@ class Database:
         # hundred of them would hold every connection.
         turn = self._turns.setdefault((binds["merchant_id"], binds["claim_key"]), asyncio.Lock())
         try:
-            await asyncio.wait_for(turn.acquire(), KEY_PATIENCE)
+            # A timer only where there is someone to wait for.
+            await (asyncio.wait_for(turn.acquire(), KEY_PATIENCE) if turn.locked() else turn.acquire())
         except TimeoutError:
             raise IdempotencyKeyInUse("The first request with this key has not been answered yet.") from None
         try:

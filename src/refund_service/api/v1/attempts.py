@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Response
 from pydantic import Field
 
 from refund_service.api.deps import (
@@ -18,11 +18,11 @@ from refund_service.api.documented import (
     WITH_NAME,
     problems,
 )
+from refund_service.api.given import path_id
 from refund_service.api.media import StrictRoute
 from refund_service.api.v1.events import EventOut, event_out
 from refund_service.api.wire import (
     Moment,
-    PublicId,
     Wire,
 )
 from refund_service.events.feed import events_of
@@ -70,7 +70,7 @@ class EventList(Wire):
 
 router = APIRouter(prefix="/v1/refunds", tags=["refunds"], route_class=StrictRoute)
 Reader = Annotated[Caller, needs(Scope.REFUNDS_READ)]
-RefundId = Annotated[UUID, PublicId("refund"), Path(description="`rf_…`")]
+RefundId = Annotated[UUID, path_id("refund_id", "refund", "`rf_…`")]
 
 
 @router.get(

@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from refund_service import ids
 from refund_service.api.deps import Caller, InHouse, KeyHeader, answer, claim_of, needs
 from refund_service.api.documented import WITH_BODY, WITH_CURSOR, WITH_KEY, WITH_NAME, problems
+from refund_service.api.given import path_id
 from refund_service.api.media import StrictRoute
 from refund_service.api.pages import USUAL, Cursor, Limit, Page, filters_fingerprint, open_cursor, sign_cursor
 from refund_service.api.wire import (
@@ -292,7 +293,7 @@ async def list_all(
     responses=problems(*WITH_NAME, PaymentNotFound),
 )
 async def get_one(
-    payment_id: Annotated[UUID, PublicId("payment"), Path(description="`pay_…`")],
+    payment_id: Annotated[UUID, path_id("payment_id", "payment", "`pay_…`")],
     caller: Reader,
     house: InHouse,
 ) -> Response:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from refund_service.api.deps import Caller, InHouse, KeyHeader, answer, claim_of, needs
 from refund_service.api.documented import WITH_BODY, WITH_KEY, WITH_NAME, problems
+from refund_service.api.given import path_id
 from refund_service.api.media import StrictRoute
 from refund_service.api.wire import Moment, PublicId, Text, Wire
 from refund_service.clock import utc_now
@@ -166,7 +167,7 @@ async def put_one(
     responses=problems(*WITH_NAME, DecisionNotFound),
 )
 async def get_one(
-    decision_id: Annotated[UUID, PublicId("decision"), Path(description="`dec_…`")],
+    decision_id: Annotated[UUID, path_id("decision_id", "decision", "`dec_…`")],
     caller: Reader,
     house: InHouse,
 ) -> Response:

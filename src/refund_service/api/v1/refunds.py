@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Final, Self
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -31,6 +31,7 @@ from refund_service.api.documented import (
     PreferHeader,
     problems,
 )
+from refund_service.api.given import path_id
 from refund_service.api.media import StrictRoute
 from refund_service.api.pages import (
     USUAL,
@@ -201,7 +202,7 @@ class SandboxOnly(Unprocessable):
 router = APIRouter(prefix="/v1/refunds", tags=["refunds"], route_class=StrictRoute)
 Reader = Annotated[Caller, needs(Scope.REFUNDS_READ)]
 Writer = Annotated[Caller, needs(Scope.REFUNDS_WRITE)]
-RefundId = Annotated[UUID, PublicId("refund"), Path(description="`rf_…`")]
+RefundId = Annotated[UUID, path_id("refund_id", "refund", "`rf_…`")]
 
 
 @router.post(
