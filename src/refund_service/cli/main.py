@@ -24,7 +24,7 @@ from refund_service.cli.probe import ready
 from refund_service.cli.serving import run, serve_until_asked
 from refund_service.clock import utc_now
 from refund_service.db.embedded import EmbeddedError, throwaway
-from refund_service.db.migrations import differences
+from refund_service.db.migrations import SchemaRefused, differences
 from refund_service.db.migrations import migrate as upgrade_database
 from refund_service.errors import RefundServiceError
 from refund_service.gateways.accounts import NewAccount, accounts_of, add_account, resume_account
@@ -61,7 +61,7 @@ def run_command() -> None:
     """Run a command; what can be told in one line is not told as a stack trace."""
     try:
         cli()
-    except (EmbeddedError, NoDatabase, RefundServiceError, OSError, ValueError) as error:
+    except (EmbeddedError, NoDatabase, RefundServiceError, SchemaRefused, OSError, ValueError) as error:
         screen.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
         sys.exit(1)
 

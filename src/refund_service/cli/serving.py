@@ -23,7 +23,7 @@ from refund_service.app import (
     create_ops_app,
     put_together,
 )
-from refund_service.db.migrations import migrate
+from refund_service.db.migrations import migrate, schema_state
 from refund_service.events.feed import begin_epoch
 from refund_service.settings import Settings
 from refund_service.tasks import promise_recurring
@@ -80,6 +80,7 @@ async def running(
             f"PostgreSQL does not hold what this service relies on: {', '.join(wrong)}. "
             "Set them on its role: ALTER ROLE … SET lock_timeout = '1500ms', and so on."
         )
+    (await schema_state(parts.db)).insist()
     await begin_epoch(parts.db)
     await promise_recurring(desk)
     tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -14,14 +16,23 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from refund_service.db.columns import XID8
 from refund_service.db.engine import Database
+from refund_service.db.errors import Busy, translate
 
-LOCK = 7_403_211_884
+LOCK: Final = 7_403_211_884
 """Advisory lock: two deployments that start at once migrate one after the other."""
+
+LOCK_TIMEOUT_MS: Final = 1000
+"""How long a table is waited for. All who want the table queue up behind, so it is less than they bear."""
+
+
+class SchemaRefused(Exception):
+    """This code cannot work on the schema that it finds, or could not change it now."""
 
 
 def folder() -> Path:
@@ -40,15 +51,19 @@ def head() -> str:
 
 
 async def migrate(url: str) -> str:
-    """Upgrade to ``head()``; returns the revision reached."""
-    await _run(url, _upgrade)
-    return head()
+    """Upgrade to ``head()``; returns the revision that is there then.
+
+    The one after it is left as it is: who rolls back to this code need not roll back the schema.
+    """
+    async with _connection(url) as connection:
+        await _wait_for_turn(connection)
+        return await connection.run_sync(_upgrade)
 
 
 async def differences(url: str, metadata: MetaData) -> list[Any]:
     """What ``alembic check`` finds between the tables in the code and a migrated database."""
-    found: list[Any] = await _run(url, partial(_compare, metadata))
-    return found
+    async with _connection(url) as connection:
+        return await connection.run_sync(partial(_compare, metadata))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,36 +72,61 @@ class SchemaState:
 
     found: str | None
     needed: str
-    borne: bool
+
+    @property
+    def borne(self) -> bool:
+        """Schemas expand before they contract: code bears its own and the one right after it."""
+        return self.found is not None and 0 <= self._ahead <= 1
+
+    @property
+    def newer(self) -> bool:
+        """Whether code of a later version has been here."""
+        return self.found is not None and self._ahead > 0
+
+    def insist(self) -> None:
+        """Raise ``SchemaRefused``, with what to do, where this code cannot work."""
+        if self.borne:
+            return
+        there = f"is {self.found}" if self.found else "is not there yet"
+        todo = "start a newer version" if self.newer else "run `refund-service migrate` first"
+        raise SchemaRefused(f"The database's schema {there}, this version needs {self.needed}: {todo}.")
+
+    @property
+    def _ahead(self) -> int:
+        found = int(self.found) if self.found and self.found.isdigit() else 0
+        return found - int(self.needed)
 
 
 async def schema_state(db: Database) -> SchemaState:
-    """Whether this code can work on the schema that it finds.
-
-    Schemas expand before they contract, so code bears the schema that comes right after its own,
-    and none older or later. Raises ``DatabaseUnavailable`` where there is no database.
-    """
+    """Whether this code can work on the schema that it finds. Raises where there is no database."""
     present = await db.value(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
     found = await db.value(text("SELECT version_num FROM alembic_version")) if present else None
-    needed = _head()
-    borne = found is not None and found.isdigit() and int(needed) <= int(found) <= int(needed) + 1
-    return SchemaState(found, needed, borne)
+    return SchemaState(found, _head())
 
 
 _head = cache(head)
 
 
-def _upgrade(connection: Connection) -> None:
-    config = _config(connection)
-    # Whoever comes second waits for the first, however long that takes; no table is waited for.
-    connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
-    connection.execute(text("SET lock_timeout = '5s'"))
+def _upgrade(connection: Connection) -> str:
+    state = SchemaState(MigrationContext.configure(connection).get_current_revision(), _head())
+    if state.newer:
+        state.insist()
+        return str(state.found)
+    # The role may bring the limits of requests. A migration may take long; it may not wait for long.
+    connection.execute(text("SET statement_timeout = 0"))
+    connection.execute(text(f"SET lock_timeout = {LOCK_TIMEOUT_MS}"))
     connection.commit()
     try:
-        command.upgrade(config, "head")
-    finally:
-        connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
-        connection.commit()
+        command.upgrade(_config(connection), "head")
+    except DBAPIError as error:
+        connection.rollback()
+        if isinstance(translate(error), Busy):
+            raise SchemaRefused(
+                "A long transaction holds a table that this migration needs. Nothing is half done: "
+                "run it again when that transaction has ended."
+            ) from error
+        raise
+    return state.needed
 
 
 def _compare(metadata: MetaData, connection: Connection) -> list[Any]:
@@ -105,10 +145,24 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-async def _run(url: str, work: Callable[[Connection], Any]) -> Any:
+@asynccontextmanager
+async def _connection(url: str) -> AsyncIterator[AsyncConnection]:
     engine = create_async_engine(url, poolclass=NullPool)
     try:
         async with engine.connect() as connection:
-            return await connection.run_sync(work)
+            yield connection
     finally:
         await engine.dispose()
+
+
+async def _wait_for_turn(connection: AsyncConnection) -> None:
+    """One at a time, until the connection is closed. Who waits has no transaction open meanwhile.
+
+    Waiting inside ``pg_advisory_lock`` is one: an index that is made concurrently would wait for it
+    to end, and it for the index.
+    """
+    ask = text("SELECT pg_try_advisory_lock(:lock)")
+    while not (await connection.execute(ask, {"lock": LOCK})).scalar_one():
+        await connection.commit()
+        await asyncio.sleep(0.1)
+    await connection.commit()
