@@ -27,7 +27,9 @@ ENV PATH=/opt/refund-service/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     REFUND_MODE=production \
     REFUND_HOST=0.0.0.0 \
-    REFUND_OPS_HOST=0.0.0.0
+    REFUND_PORT=8080 \
+    REFUND_OPS_HOST=0.0.0.0 \
+    REFUND_OPS_PORT=8081
 
 # A number, so that Kubernetes can see that it is not root. Nothing in the image belongs to it.
 USER 65532:65532

@@ -37,6 +37,10 @@ check: $(READY) ## Format, lint, types, imports, image, OpenAPI document, refere
 	$(BIN)/refund-service docs --check docs/reference
 	$(BIN)/refund-service migrate --check
 
+.PHONY: image-check
+image-check: $(READY) ## Build the image and run it confined; needs root, podman, runc and debootstrap
+	IMAGE_CHECK=1 $(BIN)/pytest tests/image -rs
+
 .PHONY: replay
 replay: $(READY) ## Feed a retailer's orders and cancellations through the API
 	$(BIN)/python examples/replay_online_retail.py "$(REPLAY)" --start
