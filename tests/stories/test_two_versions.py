@@ -138,8 +138,8 @@ def run_to_the_end(start_process: Callable[..., Process]) -> Callable[..., Corou
 
     async def run(*arguments: str, environment: dict[str, str]) -> tuple[int, str]:
         process = start_process(*arguments, environment=environment)
-        said = b"".join(await asyncio.to_thread(process.read_to_the_end, 120))
-        return process.wait(), " ".join(said.decode().split())
+        code = await asyncio.to_thread(process.wait, 120)
+        return code, " ".join(b"".join(process.read_to_the_end()).decode().split())
 
     return run
 
