@@ -17,7 +17,7 @@ from refund_service.app import put_together
 from refund_service.db.embedded import EmbeddedServer
 from refund_service.db.engine import Database
 from refund_service.db.errors import InvariantBroken
-from refund_service.db.migrations import differences, folder, head, migrate, schema_state
+from refund_service.db.migrations import SchemaRefused, differences, folder, head, migrate, schema_state
 from refund_service.schema import metadata
 
 # In a fresh database each row of these has a trigger that keeps it as it was written.
@@ -109,6 +109,19 @@ async def test_code_bears_its_own_schema_and_the_next(
     await migrate(fresh)
     await db.rows(text(f"UPDATE alembic_version SET version_num = '{int(head()) + ahead:04d}'"))
     assert (await schema_state(db)).borne is borne
+
+
+async def test_a_schema_one_ahead_is_left_as_it_is_and_one_further_on_is_refused(
+    fresh: str, db: Database
+) -> None:
+    await migrate(fresh)
+    following, later = (f"{int(head()) + ahead:04d}" for ahead in (1, 2))
+    await db.rows(text(f"UPDATE alembic_version SET version_num = '{following}'"))
+    assert await migrate(fresh) == following
+    await db.rows(text(f"UPDATE alembic_version SET version_num = '{later}'"))
+    with pytest.raises(SchemaRefused, match=f"is {later}, this version needs {head()}: start a newer"):
+        await migrate(fresh)
+    assert (await schema_state(db)).found == later
 
 
 async def test_names_follow_the_convention(fresh: str, db: Database) -> None:
