@@ -21,7 +21,7 @@ from refund_service.db.engine import DatabaseOptions
 from refund_service.db.migrations import LOCK_TIMEOUT_MS, head
 
 CLIENTS = 4
-THINKING = 0.05
+THINKING = 0.2
 """Seconds between a client's rounds: the processes that start meanwhile want a machine too."""
 
 PATIENCE = 60
@@ -99,16 +99,16 @@ class Backend:
 async def under_load(shop: Shop, *doors: str) -> AsyncIterator[Backend]:
     """The backend at work during the block; afterwards every refund that it was promised is there, once."""
     backend = Backend(shop, [client_of(door, shop.key) for door in doors])
-    clients = [asyncio.create_task(backend.refund_on_and_on()) for _ in range(CLIENTS)]
-    try:
-        yield backend
-    finally:
-        for client in clients:
-            client.cancel()
-        ended = await asyncio.gather(*clients, return_exceptions=True)
-        for door in backend.doors:
-            await door.aclose()
-    assert [end for end in ended if not isinstance(end, asyncio.CancelledError)] == []
+    # A client that gives up ends the test at once.
+    async with asyncio.TaskGroup() as group:
+        clients = [group.create_task(backend.refund_on_and_on()) for _ in range(CLIENTS)]
+        try:
+            yield backend
+        finally:
+            for client in clients:
+                client.cancel()
+    for door in backend.doors:
+        await door.aclose()
     for refund in backend.refunds:
         await shop.until(refund, "succeeded", within=60)
     # A client that was stopped after its refund was written has not seen the answer.
@@ -159,9 +159,8 @@ async def test_the_schema_goes_ahead_under_load_and_code_comes_after_it_and_goes
 ) -> None:
     today, later = environment(own_house), environment(own_house, **new)
     old_api, old_ops = await started(start_process("serve", environment=today))
-    second_api, second_ops = await started(start_process("serve", environment=today))
 
-    async with under_load(own_shop, old_api, second_api) as backend:
+    async with under_load(own_shop, old_api) as backend:
         await backend.goes_on()
 
         # New code on the schema of today does not begin, and says what is missing.
@@ -170,11 +169,10 @@ async def test_the_schema_goes_ahead_under_load_and_code_comes_after_it_and_goes
             assert (code, f"schema is {head()}, this version needs {NEXT}: run" in said) == (1, True), said
 
         assert await run_to_the_end("migrate", environment=later) == (0, f"schema {NEXT}")
-        for ops in (old_ops, second_ops):
-            assert await schema_check(ops) == {"found": NEXT, "needed": head()}
+        assert await schema_check(old_ops) == {"found": NEXT, "needed": head()}
         await backend.goes_on()
 
-        # The new version beside the old one, then in place of one of them.
+        # The new version beside the old one.
         fresh = start_process("serve", environment=later)
         fresh_api, fresh_ops = await started(fresh)
         assert await schema_check(fresh_ops) == {"found": NEXT, "needed": NEXT}
@@ -183,16 +181,14 @@ async def test_the_schema_goes_ahead_under_load_and_code_comes_after_it_and_goes
 
         # Back again, as a deployment of the old version does it: its migrate, its processes.
         assert await run_to_the_end("migrate", environment=today) == (0, f"schema {NEXT}")
-        third_api, third_ops = await started(start_process("serve", environment=today))
-        assert await schema_check(third_ops) == {"found": NEXT, "needed": head()}
-        backend.doors.append(client_of(third_api, own_shop.key))
+        again_api, again_ops = await started(start_process("serve", environment=today))
+        assert await schema_check(again_ops) == {"found": NEXT, "needed": head()}
+        backend.doors.append(client_of(again_api, own_shop.key))
         fresh.end()
         assert fresh.wait() == 0
         await backend.goes_on()
 
     assert {status for status in backend.statuses if status >= 500} == set()
-    code, said = await run_to_the_end("verify", environment=today)
-    assert code == 0, said
 
 
 async def test_a_migration_gives_way_to_a_long_transaction_and_all_goes_on_as_before(
