@@ -28,7 +28,7 @@ from refund_service.merchants.keys import KeyCabinet
 from refund_service.refunds.advance import Desk
 from refund_service.refunds.wait import Waiters
 from refund_service.settings import Mode, Settings
-from refund_service.tasks import handlers
+from refund_service.tasks import CUT_SHORT, handlers
 
 Application = ASGIApp
 """What a server serves."""
@@ -133,12 +133,13 @@ def build_worker(parts: Parts, desk: Desk) -> Worker:
         handlers(desk),
         slots=parts.settings.worker_slots,
         closed_lanes=lambda: desk.breaker.closed_to(clock.seconds()),
+        cut_short=CUT_SHORT,
     )
 
 
-def create_ops_app(parts: Parts) -> ASGIApp:
+def create_ops_app(parts: Parts, desk: Desk) -> ASGIApp:
     """The operator's application."""
-    return Health(parts.db).app()
+    return Health(parts.db, desk.breaker).app()
 
 
 def _observe(visit: Visit, method: str, status: int, took: float) -> None:

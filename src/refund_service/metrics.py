@@ -1,4 +1,9 @@
-"""What Prometheus is told. Names and meanings are part of the contract with operators."""
+"""What Prometheus is told. Names and meanings are part of the contract with operators.
+
+Two books: what this process has done itself, and what it reads from the database at each scrape,
+which is the same whichever process is asked. The second one is left out while the database is
+away: an old number would pass for a new one.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,10 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 REGISTRY: Final = CollectorRegistry()
+"""What this process has done and met itself."""
+
+HOUSE: Final = CollectorRegistry()
+"""What the database says of the whole house."""
 
 REQUESTS: Final = Histogram(
     "refund_http_request_seconds",
@@ -23,18 +32,39 @@ CALLS: Final = Histogram(
     registry=REGISTRY,
 )
 JOBS: Final = Counter(
-    "refund_jobs_total", "Jobs worked on, by name and end", ("job", "end"), registry=REGISTRY
+    # Not "job": that is Prometheus's own label for what it scrapes.
+    "refund_jobs_total",
+    "Jobs worked on, by name and end",
+    ("name", "end"),
+    registry=REGISTRY,
+)
+DATABASE_UP: Final = Gauge(
+    "refund_database_up", "1 where the database answered this scrape, else 0", registry=REGISTRY
+)
+BREAKERS: Final = Gauge(
+    "refund_breaker_open",
+    "Circuit breakers of this process that are open, by gateway account",
+    ("gateway_account",),
+    registry=REGISTRY,
 )
 REFUNDS: Final = Gauge(
-    "refund_open_refunds", "Refunds whose end is not known, by status", ("status",), registry=REGISTRY
+    "refund_open_refunds", "Refunds whose end is not known, by status", ("status",), registry=HOUSE
 )
 OLDEST: Final = Gauge(
     "refund_oldest_open_seconds",
     "Age of the oldest refund in a status whose end is not known",
     ("status",),
-    registry=REGISTRY,
+    registry=HOUSE,
 )
-ATTENTION: Final = Gauge("refund_attention", "Refunds that a person must look at", registry=REGISTRY)
-JOB_LAG: Final = Gauge("refund_job_lag_seconds", "How late the most overdue job is", registry=REGISTRY)
-WORKERS: Final = Gauge("refund_workers", "Workers seen in the last 30 seconds", registry=REGISTRY)
-"""Set by the worker's watch and by each scrape's own look at the database."""
+ATTENTION: Final = Gauge("refund_attention", "Refunds that a person must look at", registry=HOUSE)
+JOB_LAG: Final = Gauge("refund_job_lag_seconds", "How late the most overdue job is", registry=HOUSE)
+WORKERS: Final = Gauge("refund_workers", "Workers seen in the last 30 seconds", registry=HOUSE)
+VIOLATIONS: Final = Gauge(
+    "refund_verify_violations",
+    "Rows that break a promise, as the recurring verify last saw them; 20 a check at most",
+    ("promise", "check"),
+    registry=HOUSE,
+)
+VERIFY_AGE: Final = Gauge(
+    "refund_verify_age_seconds", "Time since the check that has waited longest was last made", registry=HOUSE
+)

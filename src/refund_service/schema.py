@@ -7,7 +7,7 @@ from refund_service.db.columns import metadata
 from refund_service.events.tables import events, feed_epochs
 from refund_service.gateways.tables import gateway_accounts, stop_switches
 from refund_service.idempotency.tables import idempotency_keys
-from refund_service.jobs.tables import heartbeats, jobs
+from refund_service.jobs.tables import heartbeats, jobs, verifications
 from refund_service.merchants.tables import api_keys, merchants
 from refund_service.notes.tables import notes
 from refund_service.orders.tables import order_facts, order_lines, orders
@@ -42,4 +42,5 @@ __all__ = [
     "refund_transitions",
     "refunds",
     "stop_switches",
+    "verifications",
 ]

@@ -27,7 +27,7 @@ from refund_service.refunds.listing import RefundFilters, list_refunds
 from refund_service.refunds.states import AttemptState, Outcome, RefundEvent, Status
 from refund_service.schema import TABLES
 
-NO_MERCHANTS = {"merchants", "jobs", "heartbeats", "stop_switches", "feed_epochs"}
+NO_MERCHANTS = {"merchants", "jobs", "heartbeats", "stop_switches", "feed_epochs", "verifications"}
 """The merchants themselves, and what is the operator's own."""
 
 UNLED = {"uq_api_keys_prefix"}

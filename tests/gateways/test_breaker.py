@@ -4,7 +4,7 @@ from uuid import uuid4
 
 import pytest
 
-from refund_service.gateways.breaker import FAILURES_TO_OPEN, TRIAL_LASTS, Breaker
+from refund_service.gateways.breaker import FAILURES_TO_OPEN, TOLD_FOR, TRIAL_LASTS, Breaker
 
 ACCOUNT, OTHER = uuid4(), uuid4()
 
@@ -123,3 +123,35 @@ def test_a_trial_that_never_reports_back_does_not_shut_the_account_for_ever(brea
 
     assert not breaker.allows(ACCOUNT, 5 + TRIAL_LASTS - 1)
     assert breaker.allows(ACCOUNT, 5 + TRIAL_LASTS)
+
+
+def test_a_circuit_is_told_as_open_from_the_fifth_failure_on(breaker):
+    fail(breaker, FAILURES_TO_OPEN - 1)
+    assert breaker.open(0) == []
+
+    fail(breaker, 1)
+    assert breaker.open(0) == [ACCOUNT]
+
+
+def test_a_circuit_is_told_as_open_while_a_trial_is_out_and_until_one_succeeds(breaker):
+    fail(breaker, FAILURES_TO_OPEN)
+    breaker.allows(ACCOUNT, 5)
+    assert breaker.open(6) == [ACCOUNT]
+
+    breaker.record(ACCOUNT, ok=True, now=7)
+    assert breaker.open(7) == []
+
+
+def test_a_circuit_that_no_one_tries_again_is_told_for_a_while_only(breaker):
+    fail(breaker, FAILURES_TO_OPEN)
+
+    assert breaker.open(5 + TOLD_FOR - 0.001) == [ACCOUNT]
+    assert breaker.open(5 + TOLD_FOR) == []
+
+
+def test_the_account_that_failed_most_is_told_first(breaker):
+    fail(breaker, FAILURES_TO_OPEN)
+    for _ in range(FAILURES_TO_OPEN + 1):
+        breaker.record(OTHER, ok=False, now=0.0)
+
+    assert breaker.open(0) == [OTHER, ACCOUNT]

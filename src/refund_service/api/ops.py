@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
+import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from refund_service import __version__, metrics
-from refund_service.clock import rfc3339, utc_now
+from refund_service import __version__, ids, metrics
+from refund_service.clock import rfc3339, seconds, utc_now
 from refund_service.db.engine import Database
 from refund_service.db.migrations import schema_state
 from refund_service.errors import RefundServiceError
+from refund_service.gateways.breaker import Breaker
 from refund_service.reports.state import State, read_state, workers_alive
 
 MEDIA_TYPE: Final = "application/health+json"
+
+SCRAPE_PATIENCE: Final = 4.0
+"""Seconds for the database to answer a scrape; Prometheus gives up after 10 unless told otherwise."""
+
+NAMED_BREAKERS: Final = 50
+"""Gateway accounts named in a metric at a time; the others are counted together."""
+
+log = structlog.get_logger()
 
 Check = Callable[[Request], Awaitable[Response]]
 
@@ -30,6 +41,8 @@ class Health:
     """What the health endpoints look at."""
 
     db: Database
+    breaker: Breaker | None = None
+    """Of the worker in this process."""
 
     async def live(self, _request: Request) -> Response:
         """The process answers; nothing else is asked, so that a database's outage restarts no one."""
@@ -55,10 +68,18 @@ class Health:
 
     async def metrics(self, _request: Request) -> Response:
         """For Prometheus; the gauges are read from the database at each scrape."""
-        # The counters are worth telling without them; readiness says what is wrong.
-        with contextlib.suppress(RefundServiceError):
-            _show(await read_state(self.db))
-        return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+        if self.breaker is not None:
+            _show_breakers(self.breaker.open(seconds()))
+        try:
+            async with asyncio.timeout(SCRAPE_PATIENCE):
+                state = await read_state(self.db)
+        except Exception:  # whatever it is, what this process knows itself is worth telling
+            log.warning("metrics.no_database", exc_info=True)
+            metrics.DATABASE_UP.set(0)
+            return _numbers(generate_latest(metrics.REGISTRY))
+        metrics.DATABASE_UP.set(1)
+        _show(state)
+        return _numbers(generate_latest(metrics.REGISTRY) + generate_latest(metrics.HOUSE))
 
     def public_routes(self) -> list[Route]:
         """What may be seen on the public listener too."""
@@ -83,6 +104,21 @@ def _show(state: State) -> None:
     metrics.ATTENTION.set(state.attention)
     metrics.JOB_LAG.set(state.job_lag)
     metrics.WORKERS.set(state.workers)
+    metrics.VERIFY_AGE.set(state.verify_age)
+    for (promise, check), broken in state.violations.items():
+        metrics.VIOLATIONS.labels(promise, check).set(broken)
+
+
+def _show_breakers(open_to: list[UUID]) -> None:
+    metrics.BREAKERS.clear()
+    for account_id in open_to[:NAMED_BREAKERS]:
+        metrics.BREAKERS.labels(ids.show("gateway_account", account_id)).set(1)
+    if others := open_to[NAMED_BREAKERS:]:
+        metrics.BREAKERS.labels("others").set(len(others))
+
+
+def _numbers(told: bytes) -> Response:
+    return Response(told, media_type=CONTENT_TYPE_LATEST)
 
 
 def _check(status: str, **told: Any) -> list[dict[str, Any]]:

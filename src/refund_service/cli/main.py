@@ -131,9 +131,10 @@ def verify(data_dir: DataDir = None) -> None:
     """Walk every promise over the whole database; the rows that break one make the exit code 1."""
     with any_place(data_dir) as settings:
         findings = _in(settings, verify_promises)
-    table = Table("promise", "what was looked at", "broken")
+    table = Table("promise", "what was looked at", "broken", "seconds")
     for finding in findings:
-        table.add_row(finding.promise, finding.says, str(len(finding.rows)) if finding.rows else "-")
+        broken_rows = str(len(finding.rows)) if finding.rows else "-"
+        table.add_row(finding.promise, finding.says, broken_rows, f"{finding.took:.1f}")
     screen.print(table)
     broken = [finding for finding in findings if finding.rows]
     for finding in broken:

@@ -74,7 +74,7 @@ async def running(
         servers.append((_server(create_app(parts, worker=worker)), listener))
     if settings.ops_port >= 0:
         listener, ops_url = _listen(settings.ops_host, settings.ops_port)
-        servers.append((_server(create_ops_app(parts)), listener))
+        servers.append((_server(create_ops_app(parts, desk)), listener))
     if wrong := await parts.db.missing_limits():
         raise ValueError(
             f"PostgreSQL does not hold what this service relies on: {', '.join(wrong)}. "

@@ -20,6 +20,10 @@ TRIAL_LASTS: Final = 60.0
 """After so long a trial call that never reported back is given up, and another may try."""
 
 
+TOLD_FOR: Final = 120.0
+"""After its pause an open circuit is told so long: a worker with nothing to send learns of no recovery."""
+
+
 @dataclass(slots=True)
 class _Circuit:
     failures: int = 0
@@ -71,6 +75,15 @@ class Breaker:
     def closed_to(self, now: float) -> set[UUID]:
         """The accounts that may not be called now; asking takes no one's turn."""
         return {account_id for account_id, circuit in self._ill.items() if self._shut(circuit, now)}
+
+    def open(self, now: float) -> list[UUID]:
+        """The accounts whose circuit has opened and that no call has reached since, the worst first."""
+        found = {
+            account_id: circuit
+            for account_id, circuit in self._ill.items()
+            if circuit.pause and now < circuit.open_until + TOLD_FOR
+        }
+        return sorted(found, key=lambda account_id: -found[account_id].failures)
 
     @staticmethod
     def _shut(circuit: _Circuit, now: float) -> bool:

@@ -176,7 +176,7 @@ _promise = insert(jobs).values(
     lane=P("lane"),
     subject_id=P("subject_id"),
     priority=URGENT,
-    run_at=func.db_now(),
+    run_at=func.db_now() + P("wait", Interval),
     tries=0,
 )
 _PROMISE_ONCE: Final = _promise.on_conflict_do_nothing(index_elements=[jobs.c.key])
@@ -188,8 +188,11 @@ _PROMISE_NOW: Final = _promise.on_conflict_do_update(
 )
 
 
-async def promise_once(db: Database, name: str) -> None:
-    """See that the recurring job ``name`` exists; any number of processes may say so."""
+async def promise_once(db: Database, name: str, *, after: timedelta = timedelta(0)) -> None:
+    """See that the recurring job ``name`` exists; any number of processes may say so.
+
+    One that is made here is due for the first time ``after`` so long.
+    """
     await db.rows(
         _PROMISE_ONCE,
         job_id=ids.new_id(),
@@ -198,6 +201,7 @@ async def promise_once(db: Database, name: str) -> None:
         merchant_id=ids.NIL,
         lane=ids.NIL,
         subject_id=ids.NIL,
+        wait=after,
     )
 
 
@@ -213,4 +217,5 @@ async def wake_job(
         merchant_id=merchant_id,
         lane=lane,
         subject_id=subject_id,
+        wait=timedelta(0),
     )

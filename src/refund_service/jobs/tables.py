@@ -44,3 +44,13 @@ heartbeats = Table(
     moment("seen_at"),
     Column("running", Integer, nullable=False),
 )
+
+# What the recurring verify last saw, one row a check.
+verifications = Table(
+    "verifications",
+    metadata,
+    Column("says", Text, primary_key=True),
+    Column("broken", Integer, nullable=False),
+    Column("took_ms", Integer, nullable=False),
+    moment("looked_at"),
+)

@@ -40,7 +40,10 @@ PER_LANE: Final = 8
 
 
 class Worker:
-    """Runs the handlers of due jobs, at most ``slots`` at once and ``lane_limit`` of one lane."""
+    """Runs the handlers of due jobs, at most ``slots`` at once and ``lane_limit`` of one lane.
+
+    Jobs whose name is in ``cut_short`` are not waited for at the end: they lose nothing by it.
+    """
 
     def __init__(
         self,
@@ -50,6 +53,7 @@ class Worker:
         slots: int = 64,
         lane_limit: int = 16,
         closed_lanes: Callable[[], Collection[UUID]] = frozenset,
+        cut_short: Collection[str] = frozenset(),
     ) -> None:
         self.id = ids.new_id()
         self._db = db
@@ -57,6 +61,7 @@ class Worker:
         self._slots = slots
         self._lane_limit = lane_limit
         self._closed_lanes = closed_lanes
+        self._cut_short = cut_short
         self._running: set[asyncio.Task[None]] = set()
         self._lanes: Counter[UUID] = Counter()
         self._wake = asyncio.Event()
@@ -108,7 +113,7 @@ class Worker:
             return 0
         for job in taken:
             self._lanes[job.lane] += 1
-            task = asyncio.create_task(self._work(job))
+            task = asyncio.create_task(self._work(job), name=job.name)
             self._running.add(task)
             task.add_done_callback(self._running.discard)
         return len(taken)
@@ -147,6 +152,9 @@ class Worker:
     async def _drain(self) -> None:
         if not self._running:
             return
+        for task in self._running:
+            if task.get_name() in self._cut_short:
+                task.cancel()
         _, late = await asyncio.wait(self._running, timeout=GRACE)
         for task in late:
             task.cancel()
