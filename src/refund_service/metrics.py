@@ -52,7 +52,13 @@ REFUNDS: Final = Gauge(
 )
 OLDEST: Final = Gauge(
     "refund_oldest_open_seconds",
-    "Age of the oldest refund in a status whose end is not known",
+    "Time since the refund of a status that has been left alone longest last changed",
+    ("status",),
+    registry=HOUSE,
+)
+OVERDUE: Final = Gauge(
+    "refund_overdue_seconds",
+    "How far the latest refund of a status is past the time at which that status is late",
     ("status",),
     registry=HOUSE,
 )

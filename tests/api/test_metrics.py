@@ -20,6 +20,7 @@ from refund_service.api.ops import NAMED_BREAKERS, Health
 from refund_service.app import put_together
 from refund_service.clock import seconds, utc_now
 from refund_service.gateways.breaker import FAILURES_TO_OPEN, Breaker
+from refund_service.refunds.watch import watch_refunds
 from refund_service.reports.rounds import go_round
 from refund_service.reports.verify import CHECKS
 
@@ -38,7 +39,7 @@ async def scrape(health: Health) -> Numbers:
 
 def of_the_house(numbers: Numbers) -> set[str]:
     """What was read from the database, of all that was told."""
-    names = ("open_refunds", "oldest_open", "attention", "job_lag", "workers", "verify")
+    names = ("open_refunds", "oldest_open", "overdue", "attention", "job_lag", "workers", "verify")
     return {name for name in numbers if name.startswith(tuple(f"refund_{one}" for one in names))}
 
 
@@ -90,21 +91,46 @@ async def test_a_scrape_is_answered_on_a_schema_that_this_code_does_not_know(own
 # What is open
 
 
-async def test_what_is_not_to_be_sent_before_its_time_is_not_old_before_it(own_shop: Shop) -> None:
+async def test_what_is_not_to_be_sent_before_its_time_is_neither_old_nor_late_before_it(
+    own_shop: Shop,
+) -> None:
     house = own_shop.house
     clock, health = Clock(house), Health(house.parts.db)
     later = utc_now() + timedelta(hours=5)
     await own_shop.ask(await own_shop.pay(), 100, execute_after=later.isoformat())
     oldest = 'refund_oldest_open_seconds{status="queued"}'
+    overdue = 'refund_overdue_seconds{status="queued"}'
 
     await clock.jump(hours=4)
-    assert (await scrape(health))[oldest] == 0
+    early = await scrape(health)
+    assert early[oldest] == early[overdue] == 0
     await clock.jump(hours=2)
-    assert 3600 <= (await scrape(health))[oldest] < 3700
+    late = await scrape(health)
+    assert 3600 <= late[oldest] < 3700
+    assert 45 * 60 <= late[overdue] < 46 * 60
 
     await own_shop.ask(await own_shop.pay(), 100)
     await clock.jump(hours=1)
     assert 7 * 3600 <= (await scrape(health))[oldest] < 7 * 3600 + 100
+
+
+async def test_a_refund_stays_late_when_it_is_touched(own_shop: Shop) -> None:
+    house = own_shop.house
+    clock, health = Clock(house), Health(house.parts.db)
+    refund = (await own_shop.ask(await own_shop.pay(), 100)).json()
+    overdue = 'refund_overdue_seconds{status="queued"}'
+    await clock.jump(minutes=14)
+    assert (await scrape(health))[overdue] == 0
+
+    await clock.jump(minutes=11)
+    await watch_refunds(house.parts.db, now=utc_now() + timedelta(minutes=25))
+    await own_shop.client.patch(f"/v1/refunds/{refund['id']}", json={"metadata": {"a": "b"}})
+    numbers = await scrape(health)
+    assert numbers["refund_attention"] == 1
+    assert 600 <= numbers[overdue] < 660
+
+    await own_shop.client.post(f"/v1/refunds/{refund['id']}/cancel")
+    assert (await scrape(health))[overdue] == 0
 
 
 # Breakers

@@ -101,6 +101,8 @@ def _show(state: State) -> None:
         metrics.REFUNDS.labels(status).set(number)
     for status, age in state.oldest_by_status.items():
         metrics.OLDEST.labels(status).set(age)
+    for status, late in state.overdue_by_status.items():
+        metrics.OVERDUE.labels(status).set(late)
     metrics.ATTENTION.set(state.attention)
     metrics.JOB_LAG.set(state.job_lag)
     metrics.WORKERS.set(state.workers)

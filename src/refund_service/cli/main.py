@@ -208,6 +208,19 @@ def stops(data_dir: DataDir = None) -> None:
             screen.print(f"{row['scope']} since {row['stopped_at']} by {row['stopped_by']}: {row['reason']}")
 
 
+@cli.command("id")
+def other_form(
+    told: Annotated[str, typer.Argument(help="`rf_…` and the like, or a UUID out of the database.")],
+    kind: Annotated[str, typer.Option(help="What a UUID is the id of.")] = "refund",
+) -> None:
+    """Show an id of the API as the database has it, and the other way round."""
+    kinds = {prefix: name for name, prefix in ids.PREFIXES.items()}
+    prefix = told.partition("_")[0]
+    screen.print(
+        ids.read(kinds[prefix], told) if prefix in kinds else ids.show(kind, UUID(told)), highlight=False
+    )
+
+
 @cli.command()
 def version() -> None:
     """Show the version."""

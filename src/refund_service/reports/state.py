@@ -24,7 +24,9 @@ class State:
 
     open_by_status: dict[Status, int]
     oldest_by_status: dict[Status, float]
-    """Seconds; what is not to be sent before its time is not old before it."""
+    """Seconds since its last change; what is not to be sent before its time is not old before it."""
+    overdue_by_status: dict[Status, float]
+    """Seconds past ``due_at``, which a call of a person or new metadata does not move."""
     attention: int
     job_lag: float
     workers: int
@@ -44,6 +46,14 @@ _OPEN: Final = (
         ).label("oldest"),
     )
     .where(refunds.c.status.in_(sorted(HOLDING)))
+    .group_by(refunds.c.status)
+)
+_OVERDUE: Final = (
+    select(
+        refunds.c.status,
+        func.extract("epoch", func.db_now() - func.min(refunds.c.due_at)).label("late"),
+    )
+    .where(refunds.c.due_at < func.db_now(), refunds.c.status.in_(sorted(HOLDING)))
     .group_by(refunds.c.status)
 )
 _WORKERS: Final = select(func.count()).where(
@@ -76,6 +86,7 @@ async def workers_alive(db: Database) -> int:
 async def read_state(db: Database) -> State:
     """A few statements over indexes of what is open; what is finished is not looked at."""
     found = await db.rows(_OPEN)
+    late = await db.rows(_OVERDUE)
     rest = (await db.rows(_REST))[0]
     # Another version of the service may have made checks that this one does not know.
     verified = [row for row in await db.rows(_VERIFIED) if row["says"] in _PROMISE_OF]
@@ -86,6 +97,8 @@ async def read_state(db: Database) -> State:
         open_by_status=dict.fromkeys(HOLDING, 0) | {Status(row["status"]): row["number"] for row in found},
         oldest_by_status=dict.fromkeys(HOLDING, 0.0)
         | {Status(row["status"]): max(0.0, float(row["oldest"])) for row in found},
+        overdue_by_status=dict.fromkeys(HOLDING, 0.0)
+        | {Status(row["status"]): float(row["late"]) for row in late},
         attention=rest["attention"],
         job_lag=max(0.0, float(rest["lag"])),
         workers=rest["workers"],
