@@ -30,7 +30,7 @@ from refund_service.gateways.sandbox.behaviours import NAMES
 from refund_service.money import Money
 from refund_service.refunds import conclude, next_step
 from refund_service.refunds.states import HOLDING, TRANSITIONS
-from refund_service.settings import SECRETS, Settings
+from refund_service.settings import NEEDED_IN_PRODUCTION, SECRETS, Settings, variable
 
 HOUSE = Path(__file__).resolve().parents[2]
 SOURCE = HOUSE / "src" / "refund_service"
@@ -71,6 +71,19 @@ def test_the_settings_page_names_every_setting_and_shows_no_secret() -> None:
         assert f"`REFUND_{name.upper()}`" in page
     for name in SECRETS:
         assert f"`{name}_FILE`" in page
+    demanded = page.partition("## In production")[2]
+    for name in NEEDED_IN_PRODUCTION:
+        assert f"`{variable(name)}`" in demanded
+
+
+def test_the_settings_page_says_what_each_may_be() -> None:
+    rows = dict(re.findall(r"^\| `(REFUND_\w+)`.*? \| .*? \| (.*?) \|", PAGES["settings.md"](), re.MULTILINE))
+    assert set(rows) == {variable(name) for name in Settings.model_fields}
+    assert all(rows.values())
+    assert rows["REFUND_MODE"] == "`development` or `production`"
+    assert rows["REFUND_DATABASE_POOL"] == "1 to 200"
+    assert rows["REFUND_RATE_LIMIT"] == "above 0"
+    assert rows["REFUND_RATE_BURST"] == "1 or more"
 
 
 # Events

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from refund_service.settings import SECRETS, SHORTEST_SECRET, Mode, Settings, read_settings
+from refund_service.settings import (
+    SECRETS,
+    SHORTEST_SECRET,
+    Mode,
+    Settings,
+    odd_variables,
+    read_settings,
+    try_settings,
+)
 
 PEPPER = "pepper-that-is-long-enough-for-production"
 CURSOR = "cursor-secret-that-is-long-enough-to-sign"
@@ -193,3 +201,118 @@ def test_settings_do_not_change_once_they_are_read(environment: pytest.MonkeyPat
 
 def test_every_setting_says_what_it_is_for() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+# All at once, for `config check`
+
+
+def trying(environment: pytest.MonkeyPatch, told: dict[str, str]) -> tuple[Settings | None, dict[str, str]]:
+    for name, value in told.items():
+        environment.setenv(name, value)
+    settings, faults = try_settings()
+    return settings, {fault.setting: fault.says for fault in faults}
+
+
+@pytest.mark.parametrize("told", [{}, PRODUCTION, {"REFUND_PORT": "9000", "refund_worker_slots": "3"}])
+def test_what_can_be_read_has_no_fault_and_is_read_the_same(
+    environment: pytest.MonkeyPatch, told: dict[str, str]
+) -> None:
+    settings, faults = trying(environment, told)
+    assert faults == {}
+    assert settings == read_settings()
+
+
+def test_every_fault_is_told_at_once_and_no_secret(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings, faults = trying(
+        environment,
+        {
+            "REFUND_MODE": "production",
+            "REFUND_PORT": "eighty",
+            "REFUND_DATABASE_POOL": "0",
+            "REFUND_DATABASE_URL": f"mysql://refunds:{PASSWORD}@db.internal/refunds",
+            "REFUND_KEY_PEPPERS": "2026:short-and-secret",
+            "REFUND_SEALING_KEYS": "2026:short-and-secret",
+            "REFUND_CURSOR_SECRET_FILE": str(tmp_path / "missing"),
+        },
+    )
+    assert set(faults) == {
+        "REFUND_PORT",
+        "REFUND_DATABASE_POOL",
+        "REFUND_DATABASE_URL",
+        "REFUND_KEY_PEPPERS",
+        "REFUND_SEALING_KEYS",
+        "REFUND_CURSOR_SECRET_FILE",
+    }
+    assert "No such file" in faults["REFUND_CURSOR_SECRET_FILE"]
+    assert "at least 32 characters" in faults["REFUND_KEY_PEPPERS"]
+    assert "32 bytes" in faults["REFUND_SEALING_KEYS"]
+    assert settings is not None
+    assert (settings.mode, settings.port) == (Mode.PRODUCTION, 8080)
+    for secret in (PASSWORD, "short-and-secret", "eighty"):
+        assert secret not in f"{faults}"
+
+
+@pytest.mark.parametrize("name", [name for name in PRODUCTION if name != "REFUND_MODE"])
+def test_what_production_needs_is_told_beside_the_rest(environment: pytest.MonkeyPatch, name: str) -> None:
+    told = {key: value for key, value in PRODUCTION.items() if key != name} | {"REFUND_PORT": "x"}
+    assert set(trying(environment, told)[1]) == {name, "REFUND_PORT"}
+
+
+@pytest.mark.parametrize("name", ["REFUND_MODE", "refund_mode"])
+def test_a_mode_that_there_is_not_leaves_no_settings(environment: pytest.MonkeyPatch, name: str) -> None:
+    settings, faults = trying(environment, {name: "prod"})
+    assert settings is None
+    assert faults == {"REFUND_MODE": "is neither development nor production"}
+
+
+def test_a_secret_file_that_is_not_text_is_told(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"\xff\xfe\x00")
+    _, faults = trying(environment, {"REFUND_CURSOR_SECRET_FILE": str(tmp_path / "secret")})
+    assert faults["REFUND_CURSOR_SECRET_FILE"].endswith("it is not text")
+
+
+@pytest.mark.parametrize("rest", ["host:port/db", "h:5432x/db", "[::1/db"])
+def test_an_address_that_cannot_be_read_shows_nothing_of_itself(
+    environment: pytest.MonkeyPatch, rest: str
+) -> None:
+    with pytest.raises(ValidationError, match="cannot be read") as refused:
+        reading(environment, {"REFUND_DATABASE_URL": f"postgresql://refunds:{PASSWORD}@{rest}"})
+    assert PASSWORD not in f"{refused.value}{refused.value!r}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("REFUND_PRT", "1", "REFUND_PORT was meant?"),
+        ("REFUND_RATE_LIMITS", "1", "REFUND_RATE_LIMIT was meant?"),
+        ("REFUND_CURSOR_SECRET_FIEL", "/x", "REFUND_CURSOR_SECRET_FILE was meant?"),
+        ("REFUND_ZZZ", "1", "is no setting"),
+        ("refund_prt", "1", "REFUND_PORT was meant?"),
+        ("REFUND_PORT_FILE", "/x", "only secrets may come from a file"),
+        ("REFUND_PORT", "tcp://10.0.0.1:8080", "enableServiceLinks"),
+        ("REFUND_PORT", "8080", None),
+        ("refund_port", "8080", None),
+        ("REFUND_CURSOR_SECRET_FILE", "/x", None),
+        # A Service of Kubernetes whose name begins like our settings.
+        ("REFUND_API_SERVICE_HOST", "10.0.0.1", None),
+        ("REFUND_API_SERVICE_PORT_HTTP", "8080", None),
+        ("REFUND_API_PORT_8080_TCP_ADDR", "10.0.0.1", None),
+        ("OTHER_PRT", "1", None),
+    ],
+)
+def test_a_variable_that_no_one_reads_is_named_as_a_typo(
+    environment: pytest.MonkeyPatch, name: str, value: str, says: str | None
+) -> None:
+    environment.setenv(name, value)
+    found = odd_variables()
+    assert [fault.setting for fault in found] == ([name] if says else [])
+    if says:
+        assert says in found[0].says
+
+
+def test_a_secret_that_is_given_twice_is_told(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("REFUND_CURSOR_SECRET", CURSOR)
+    environment.setenv("REFUND_CURSOR_SECRET_FILE", "/x")
+    assert [(fault.setting, "wins" in fault.says) for fault in odd_variables()] == [
+        ("REFUND_CURSOR_SECRET_FILE", True)
+    ]

@@ -8,13 +8,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from refund_service.api.problem_pages import catalogue
 from refund_service.events.types import EVENT_TYPES
 from refund_service.gateways.registry import gateway_named, gateway_names
 from refund_service.refunds.states import COUNTED, HOLDING, TRANSITIONS, RefundEvent, Status, outcome
-from refund_service.settings import SECRETS, Settings
+from refund_service.settings import NEEDED_IN_PRODUCTION, SECRETS, SHORTEST_SECRET, Settings, variable
 
 _MADE: Final = "<!-- Made from the code by `make docs`. Changes by hand are lost. -->\n"
 
@@ -110,16 +111,65 @@ def settings() -> str:
     """Every setting of the environment."""
     rows = []
     for name, field in Settings.model_fields.items():
-        variable = f"REFUND_{name.upper()}"
-        told = f"{_code(variable)} or {_code(variable + '_FILE')}" if variable in SECRETS else _code(variable)
-        rows.append((told, _default(field.get_default(call_default_factory=True)), field.description or ""))
+        told = variable(name)
+        rows.append(
+            (
+                f"{_code(told)} or {_code(told + '_FILE')}" if told in SECRETS else _code(told),
+                _default(field.get_default(call_default_factory=True)),
+                _may_be(name, field),
+                field.description or "",
+            )
+        )
+    demanded = ", ".join(_code(variable(name)) for name in NEEDED_IN_PRODUCTION)
     return _page(
         "Settings",
-        "All come from the environment. A secret may come from a file instead, whose path stands in "
-        "`…_FILE`. In development, secrets that are not set are made at the first start and kept in "
-        "`REFUND_DATA_DIR`.",
-        _table(("setting", "default", "what it is for"), rows),
+        "All come from the environment, and are read once, at the start. `refund-service config check` tries "
+        "them as `serve` would read them, says what is wrong with each, and names variables that look like "
+        "settings and are none.",
+        _table(("setting", "default", "may be", "what it is for"), rows),
+        "## Secrets",
+        f"{', '.join(map(_code, SECRETS))} are shown nowhere. Each may come from a file instead, whose path "
+        "stands in `…_FILE`; where both are set, the variable wins. Of a list with ids the first one is used "
+        "for what is new, and the others still hold: put a new one in front to change it. In development, "
+        "those that are not set are made at the first start and kept in `REFUND_DATA_DIR`.",
+        "## In production",
+        f"`REFUND_MODE=production`, which the image sets, demands {demanded}; peppers and the cursor secret "
+        f"of {SHORTEST_SECRET} characters or more each. It refuses the embedded database and the sandbox.",
     )
+
+
+def _may_be(name: str, field: FieldInfo) -> str:
+    """What the class's own bounds say, in words."""
+    kind = field.annotation
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return " or ".join(_code(one.value) for one in kind)
+    if kind is bool:
+        return "`true` or `false`"
+    bounds = {
+        bound: getattr(one, bound) for one in field.metadata for bound in _BOUNDS if hasattr(one, bound)
+    }
+    match bounds:
+        case {"ge": low, "le": high}:
+            return f"{low} to {high}"
+        case {"ge": low}:
+            return f"{low} or more"
+        case {"gt": low}:
+            return f"above {low}"
+    return _SHAPES[name]
+
+
+_BOUNDS: Final = ("ge", "gt", "le", "lt")
+_SHAPES: Final = {
+    "database_url": "`postgresql://role:password@host:port/database`",
+    "data_dir": "a folder",
+    "host": "an address or name of this machine",
+    "ops_host": "an address or name of this machine",
+    "public_url": "an `https://` or `http://` address",
+    "key_peppers": "`id:secret,…`",
+    "sealing_keys": "`id:base64,…` of 32 bytes each",
+    "cursor_secret": "text",
+}
+"""What bounds do not say."""
 
 
 def events() -> str:

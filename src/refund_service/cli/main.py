@@ -19,6 +19,7 @@ from refund_service import __version__, ids, logs
 from refund_service.app import bare_app, put_together
 from refund_service.cli import demo as demo_house
 from refund_service.cli import docs as reference
+from refund_service.cli.config import config_cli
 from refund_service.cli.place import NoDatabase, any_place, attached_place, own_place
 from refund_service.cli.probe import ready
 from refund_service.cli.serving import run, serve_until_asked
@@ -50,6 +51,7 @@ accounts_cli = typer.Typer(no_args_is_help=True, help="Merchants' accounts at pa
 cli.add_typer(merchants_cli, name="merchants")
 cli.add_typer(keys_cli, name="keys")
 cli.add_typer(accounts_cli, name="accounts")
+cli.add_typer(config_cli, name="config")
 screen = Console()
 
 DataDir = Annotated[

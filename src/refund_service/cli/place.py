@@ -74,7 +74,16 @@ def _secret(value: str) -> Any:
     return Settings.model_validate({"database_url": value}).database_url
 
 
-def _with_secrets(settings: Settings) -> Settings:
+def as_it_is(settings: Settings) -> Settings:
+    """The settings with what a first start has left in ``data_dir``; nothing is made or started."""
+    settings = _with_secrets(settings, make=False)
+    if settings.database_url is None and settings.mode is not Mode.PRODUCTION:
+        url = attach(settings.data_dir)
+        return settings.model_copy(update={"database_url": url and _secret(url)})
+    return settings
+
+
+def _with_secrets(settings: Settings, *, make: bool = True) -> Settings:
     """In development, secrets of this folder's own are made at the first start and kept there."""
     if settings.mode is Mode.PRODUCTION or (
         settings.key_peppers and settings.sealing_keys and settings.cursor_secret
@@ -82,6 +91,8 @@ def _with_secrets(settings: Settings) -> Settings:
         return settings
     path = settings.data_dir / "development-secrets.json"
     if not path.exists():
+        if not make:
+            return settings
         settings.data_dir.mkdir(parents=True, exist_ok=True)
         made = {
             "key_peppers": f"dev:{secrets.token_urlsafe(32)}",

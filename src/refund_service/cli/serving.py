@@ -70,10 +70,10 @@ async def running(
     servers: list[tuple[_Server, socket.socket]] = []
     api_url = ops_url = None
     if api:
-        listener, api_url = _listen(settings.host, settings.port)
+        listener, api_url = listen(settings.host, settings.port)
         servers.append((_server(create_app(parts, worker=worker)), listener))
     if settings.ops_port >= 0:
-        listener, ops_url = _listen(settings.ops_host, settings.ops_port)
+        listener, ops_url = listen(settings.ops_host, settings.ops_port)
         servers.append((_server(create_ops_app(parts, desk)), listener))
     if wrong := await parts.db.missing_limits():
         raise ValueError(
@@ -108,13 +108,18 @@ async def serve_until_asked(settings: Settings, *, api: bool, work: bool, upgrad
         await stopping.wait()
 
 
-def _listen(host: str, port: int) -> tuple[socket.socket, str]:
+def listen(host: str, port: int) -> tuple[socket.socket, str]:
+    """A socket that listens, and the address that it has got."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio sets TCP_NODELAY; without it each answer waits 40 ms for its body.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((host, port))
-    listener.listen(1024)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError:
+        listener.close()
+        raise
     listener.setblocking(False)
     shown = f"[{host}]" if family is socket.AF_INET6 else host
     return listener, f"http://{shown}:{listener.getsockname()[1]}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+from collections.abc import Iterator
 from typing import Any, Final
 
 import asyncpg
@@ -109,3 +111,38 @@ def _translated(cause: Any, *, lost: bool = False) -> Exception | None:
             return DatabaseUnavailable("The database is not to be reached.")
     # asyncpg raises its own interface errors, without a state, when a connection has gone.
     return None if state else DatabaseUnavailable("The connection to the database was lost.")
+
+
+_NO_ENTRY: Final = {
+    "28P01": "the role or its password is refused",
+    "28000": "the role may not connect from here",
+    "3D000": "there is no database of this name",
+    "42501": "the role may not read what it needs",
+    "53300": "every connection that it allows is taken",
+    "57P03": "it is starting up or shutting down",
+}
+
+
+def why_away(error: Exception) -> str:
+    """For the operator, in a few words that hold nothing of the address: why no connection was made."""
+    for one in _causes(error):
+        if told := _NO_ENTRY.get(getattr(one, "sqlstate", None) or ""):
+            return told
+        match one:
+            case socket.gaierror():
+                return "the name of its host is not known"
+            case TimeoutError():
+                return "it does not answer"
+            case ConnectionRefusedError():
+                return "nothing listens there"
+            case FileNotFoundError():
+                return "its socket is not there"
+            case ConnectionError():
+                return "it ends the connection"
+    return "it cannot be reached"
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
