@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import timedelta
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -106,20 +108,23 @@ async def test_while_refunds_go_their_way_no_check_sees_a_promise_broken(
 ) -> None:
     """Each looks at a moment of its own, in the middle of everything."""
     await own_house.start_worker()
-    payments = [await own_shop.pay() for _ in range(4)]
+    enough = asyncio.Event()
 
-    async def give_back(number: int) -> None:
-        behaviour = ("succeed", "decline", "pend", "lose_answer")[number % 4]
-        refund = await own_shop.ask(payments[number % 3], 100, wait=2, metadata={"sandbox": behaviour})
-        await own_shop.client.post(f"/v1/refunds/{refund.json()['id']}/cancel")
+    async def give_back(behaviours: Iterator[str]) -> None:
+        payment = await own_shop.pay()
+        while not enough.is_set():
+            behaviour = next(behaviours)
+            reply = await own_shop.ask(payment, 1, wait=1, metadata={"sandbox": behaviour})
+            assert reply.status_code == 201, reply.text
+            await own_shop.client.post(f"/v1/refunds/{reply.json()['id']}/cancel")
 
-    giving = asyncio.gather(*(give_back(number) for number in range(60)))
-    looks = 0
-    while not giving.done():
+    behaviours = cycle(("succeed", "decline", "pend", "lose_answer"))
+    giving = [asyncio.create_task(give_back(behaviours)) for _ in range(6)]
+    for _ in range(5):
         assert [one for one in await verify_promises(own_house.parts.db) if one.rows] == []
-        looks += 1
-    await giving
-    assert looks > 1
+    enough.set()
+    await asyncio.gather(*giving)
+    assert await own_shop.count("refunds") > 5
 
 
 # What may end a check
@@ -200,3 +205,42 @@ async def test_a_worker_that_is_asked_to_end_does_not_wait_for_a_check(own_house
     async with asyncio.timeout(15):  # what is in flight is given 20 s
         await running
     await sleepers(db, 0)
+
+
+# What is found
+
+
+@pytest.mark.parametrize(
+    ("damage", "mend", "says"),
+    [
+        (
+            "UPDATE payments SET held = held + 1",
+            "UPDATE payments SET held = held - 1",
+            "what a payment holds is the sum of its refunds whose end is not known",
+        ),
+        (
+            "UPDATE payments SET refunded = refunded + 1",
+            "UPDATE payments SET refunded = refunded - 1",
+            "what a payment has given back is the sum of its succeeded refunds and what was given back elsewhere",
+        ),
+        (
+            "UPDATE payments SET disputed = captured, excess = refunded",
+            "UPDATE payments SET disputed = 0, excess = 0",
+            "excess calls a person",
+        ),
+    ],
+)
+async def test_a_payment_that_does_not_agree_with_its_refunds_is_found(  # INV-02
+    own_house: House, own_shop: Shop, damage: str, mend: str, says: str
+) -> None:
+    db = own_house.parts.db
+    await own_house.start_worker()
+    payment = await own_shop.pay()
+    await own_shop.refund(payment, 100)
+    await own_shop.refund(payment, 200)
+
+    await db.rows(text(damage))
+    assert [(one.says, len(one.rows)) for one in await verify_promises(db) if one.rows] == [(says, 1)]
+
+    await db.rows(text(mend))
+    assert [one.says for one in await verify_promises(db) if one.rows] == []
