@@ -53,7 +53,6 @@ def put_together(settings: Settings, *, name: str = "refund-service") -> Parts:
         DatabaseOptions(
             url=settings.database_url.get_secret_value(),
             pool_size=settings.database_pool,
-            pool_overflow=settings.database_overflow,
             pgbouncer=settings.pgbouncer,
             application_name=name,
         )

@@ -97,12 +97,12 @@ class Settings(BaseSettings):
     public_url: str = Field(
         default="http://127.0.0.1:8080", description="Where clients reach the API; stands in problem types."
     )
-    database_pool: int = Field(default=10, ge=1, le=200, description="Database connections kept per process.")
-    database_overflow: int = Field(
-        default=10,
-        ge=0,
+    database_pool: int = Field(
+        default=6,
+        ge=1,
         le=200,
-        description="More connections under load; all processes together must fit into `max_connections`.",
+        description="Database connections per process, at most. More than PostgreSQL has processors for "
+        "only wait for each other; all processes together must fit into `max_connections`.",
     )
     pgbouncer: bool = Field(
         default=False,

@@ -336,7 +336,7 @@ async def test_who_prefers_to_wait_is_told_for_how_long(shop: Shop, prefer: str,
 async def test_waiting_ends_when_its_time_is_up_and_costs_no_connection(shop: Shop) -> None:
     await shop.stop_sends()
     settings = shop.house.parts.settings
-    many = settings.database_pool + settings.database_overflow + 10
+    many = settings.database_pool + 10
     payment = await shop.pay(5990)
     loop = asyncio.get_running_loop()
     began = loop.time()

@@ -19,8 +19,11 @@ from refund_service.db.errors import Busy, Deadlock, IdempotencyKeyInUse, transl
 from refund_service.db.ready import Shelf
 from refund_service.db.writeset import marked
 
-KEY_PATIENCE: Final = 1.5
-"""Seconds to wait for another request with the same idempotency key."""
+PATIENCE: Final = 1.5
+"""Seconds to wait for another request with the same idempotency key or over the same payment."""
+
+AT_ONE_PAYMENT: Final = 2
+"""Writes of this process over one payment: while one holds the row, the next is there already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,7 @@ class DatabaseOptions:
     """How to reach PostgreSQL and how long to wait for it."""
 
     url: str
-    pool_size: int = 10
-    pool_overflow: int = 10
+    pool_size: int = 6
     pool_timeout: float = 5.0
     lock_timeout_ms: int = 1500
     statement_timeout_ms: int = 15_000
@@ -58,7 +60,7 @@ class Database:
         self._engine = engine
         # Behind a pooler in transaction mode the driver may keep no statement: SQLAlchemy sees to that.
         self._shelf = None if pooler else Shelf(engine.dialect)
-        self._turns: WeakValueDictionary[tuple[Any, Any], asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[tuple[Any, Any], asyncio.Semaphore] = WeakValueDictionary()
 
     @classmethod
     def connect(cls, options: DatabaseOptions) -> Database:
@@ -80,21 +82,17 @@ class Database:
         return next(iter(found.values())) if found else None
 
     async def write(self, statement: Executable, /, **binds: Any) -> Row:
-        """Run a write set (``db/writeset.py``): all of it, or nothing and an error that says which guard."""
+        """Run a write set (``db/writeset.py``): all of it, or nothing and an error that says which guard.
+
+        Requests with one idempotency key wait for each other here, and so do writes over one
+        payment: waiting in the database, a hundred of them would hold every connection.
+        """
         if "claim_key" not in binds:
-            return await self._write(statement, binds)
-        # Requests with one idempotency key wait for each other here: waiting in the database, a
-        # hundred of them would hold every connection.
-        turn = self._turns.setdefault((binds["merchant_id"], binds["claim_key"]), asyncio.Lock())
-        try:
-            # A timer only where there is someone to wait for.
-            await (asyncio.wait_for(turn.acquire(), KEY_PATIENCE) if turn.locked() else turn.acquire())
-        except TimeoutError:
-            raise IdempotencyKeyInUse("The first request with this key has not been answered yet.") from None
-        try:
-            return await self._write(statement, binds)
-        finally:
-            turn.release()
+            return await self._write_over_payment(statement, binds)
+        key = (binds["merchant_id"], binds["claim_key"])
+        in_use = IdempotencyKeyInUse("The first request with this key has not been answered yet.")
+        async with self._turn(key, at_once=1, too_long=in_use):
+            return await self._write_over_payment(statement, binds)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -119,6 +117,29 @@ class Database:
     async def close(self) -> None:
         """Give every connection back to PostgreSQL."""
         await self._engine.dispose()
+
+    async def _write_over_payment(self, statement: Executable, binds: dict[str, Any]) -> Row:
+        if "payment_id" not in binds:
+            return await self._write(statement, binds)
+        payment = (binds["merchant_id"], binds["payment_id"])
+        async with self._turn(
+            payment, at_once=AT_ONE_PAYMENT, too_long=Busy("The payment is being changed.")
+        ):
+            return await self._write(statement, binds)
+
+    @asynccontextmanager
+    async def _turn(self, what: tuple[Any, Any], *, at_once: int, too_long: Exception) -> AsyncIterator[None]:
+        """Be one of so many of this process at a time; after ``PATIENCE`` seconds ``too_long`` is raised."""
+        turn = self._turns.setdefault(what, asyncio.Semaphore(at_once))
+        try:
+            # A timer only where there is someone to wait for.
+            await (asyncio.wait_for(turn.acquire(), PATIENCE) if turn.locked() else turn.acquire())
+        except TimeoutError:
+            raise too_long from None
+        try:
+            yield
+        finally:
+            turn.release()
 
     async def _write(self, statement: Executable, binds: dict[str, Any]) -> Row:
         try:
@@ -148,12 +169,15 @@ class Database:
     async def _fetch(self, text_: str, arguments: list[Any]) -> Sequence[Row]:
         """Run a statement that is ready, on a connection of SQLAlchemy's pool."""
         lent = await greenlet_spawn(self._engine.sync_engine.raw_connection)
+        driver = cast("asyncpg.Connection[Any]", lent.driver_connection)
         try:
-            driver = cast("asyncpg.Connection[Any]", lent.driver_connection)
             rows = await driver.fetch(text_, *arguments)
         except BaseException as error:
-            # Cut off in the middle, or lost: no one may get it who would believe it to be idle.
-            if not isinstance(error, asyncpg.PostgresError) or driver.is_closed():
+            if driver.is_closed():
+                # The others were made to the same server, which may have gone: none is taken unseen.
+                self._engine.sync_engine.pool._invalidate(lent, error)  # noqa: SLF001 - as SQLAlchemy does itself
+            elif not isinstance(error, asyncpg.PostgresError):
+                # Cut off in the middle: no one may get it who would believe it to be idle.
                 lent.invalidate(error)
             raise
         finally:
@@ -194,7 +218,7 @@ def make_engine(options: DatabaseOptions) -> AsyncEngine:
         options.url,
         isolation_level="AUTOCOMMIT",
         pool_size=options.pool_size,
-        max_overflow=options.pool_overflow,
+        max_overflow=0,
         pool_timeout=options.pool_timeout,
         pool_use_lifo=True,
         connect_args=connect_args,
