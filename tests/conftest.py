@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-pytest.register_assert_rewrite("house", "sandbox_fixture")
+pytest.register_assert_rewrite("house", "nursery", "sandbox_fixture")
 
 from house import House, Process, Shop, open_house, settings_for
 from sandbox_fixture import Sandbox
@@ -25,7 +25,7 @@ from refund_service.db.embedded import EmbeddedServer, throwaway
 from refund_service.db.migrations import migrate
 from refund_service.reports.verify import verify_promises
 
-pytest_plugins = ["sandbox_fixture"]
+pytest_plugins = ["sandbox_fixture", "nursery"]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 from clockwork import NOTHING_THERE, Asked, Clock, PlayedGateway, Reply
 from house import House, Process, Shop
+from nursery import environment_of
 from sandbox_fixture import Sandbox
 from sqlalchemy import text
 
@@ -41,18 +42,6 @@ async def eventually(look: Callable[[], Any], what: str, within: float = 15) -> 
             await asyncio.sleep(0.01)
 
 
-def environment(house: House) -> dict[str, str]:
-    url = house.parts.settings.database_url
-    assert url is not None
-    return {
-        "REFUND_DATABASE_URL": url.get_secret_value(),
-        "REFUND_PORT": "0",
-        "REFUND_OPS_PORT": "-1",
-        "REFUND_RATE_LIMIT": "1000000",
-        "REFUND_RATE_BURST": "1000000",
-    }
-
-
 async def started(process: Process) -> str:
     """The address of an API process, once it serves; empty for one that only works."""
     told = await asyncio.to_thread(process.until_event, "started")
@@ -70,7 +59,7 @@ async def event_types(shop: Shop, refund: dict[str, Any]) -> list[str]:
 async def test_an_api_killed_before_the_commit_leaves_no_trace(  # IDM-10, INC-27, INC-28
     own_house: House, own_shop: Shop, start_process: Callable[..., Process]
 ) -> None:
-    api = start_process("serve", "--no-worker", environment=environment(own_house))
+    api = start_process("serve", "--no-worker", environment=environment_of(own_house))
     url = await started(api)
     payment, key, db = await own_shop.pay(), uuid4().hex, own_house.parts.db
 
@@ -126,7 +115,7 @@ async def answers_lost(url: str, once_answered: Callable[[], None]) -> AsyncIter
 async def test_an_api_killed_after_the_commit_has_kept_what_it_could_not_say(  # IDM-11, INC-27
     own_house: House, own_shop: Shop, start_process: Callable[..., Process]
 ) -> None:
-    api = start_process("serve", "--no-worker", environment=environment(own_house))
+    api = start_process("serve", "--no-worker", environment=environment_of(own_house))
     payment, key = await own_shop.pay(), uuid4().hex
 
     async with answers_lost(await started(api), api.kill) as url, own_shop.at(url) as client:
@@ -163,7 +152,7 @@ async def test_a_worker_killed_while_it_was_sending_leaves_a_doubt_that_is_clear
     gateway: PlayedGateway = await played(hold_back)
     clock = Clock(own_house)
     async with own_house.new_shop(gateway) as shop:  # type: ignore[arg-type] # a gateway like any other
-        worker = start_process("work", environment=environment(own_house))
+        worker = start_process("work", environment=environment_of(own_house))
         await started(worker)
         payment, key = await shop.pay(), uuid4().hex
         refund = (await shop.ask(payment, 1250, key=key)).json()
@@ -212,7 +201,7 @@ async def test_a_worker_frozen_over_its_lease_changes_nothing_and_sends_nothing(
     gateway: PlayedGateway = await played(answer_late)
     clock = Clock(own_house)
     async with own_house.new_shop(gateway) as shop:  # type: ignore[arg-type] # a gateway like any other
-        late = start_process("work", environment=environment(own_house))
+        late = start_process("work", environment=environment_of(own_house))
         await started(late)
         refund = (await shop.ask(await shop.pay(), 1250)).json()
         await arrived.wait()
