@@ -47,9 +47,19 @@ class Running:
 class _Server(uvicorn.Server):
     """A server whose signals are handled once for the whole process."""
 
+    def __init__(self, config: uvicorn.Config, *, dismiss: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._dismiss = dismiss
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A client may wait for longer than a process that ends has. It is answered as soon as its
+        # connection is marked as the last one, so that it sends nothing more on it.
+        asyncio.get_running_loop().call_soon(self._dismiss)
+        await super().shutdown(sockets)
 
 
 @asynccontextmanager
@@ -71,10 +81,10 @@ async def running(
     api_url = ops_url = None
     if api:
         listener, api_url = listen(settings.host, settings.port)
-        servers.append((_server(create_app(parts, worker=worker)), listener))
+        servers.append((_server(parts, create_app(parts, worker=worker)), listener))
     if settings.ops_port >= 0:
         listener, ops_url = listen(settings.ops_host, settings.ops_port)
-        servers.append((_server(create_ops_app(parts, desk)), listener))
+        servers.append((_server(parts, create_ops_app(parts, desk)), listener))
     if wrong := await parts.db.missing_limits():
         raise ValueError(
             f"PostgreSQL does not hold what this service relies on: {', '.join(wrong)}. "
@@ -125,7 +135,7 @@ def listen(host: str, port: int) -> tuple[socket.socket, str]:
     return listener, f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def _server(app: Application) -> _Server:
+def _server(parts: Parts, app: Application) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
@@ -141,7 +151,8 @@ def _server(app: Application) -> _Server:
             timeout_keep_alive=15,
             timeout_graceful_shutdown=GRACE,
             backlog=1024,
-        )
+        ),
+        dismiss=parts.waiters.dismiss,
     )
 
 

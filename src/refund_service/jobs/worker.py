@@ -32,8 +32,13 @@ LATEST_POLL: Final = 0.5
 """Seconds between two looks for work: doubling while there is none."""
 
 HEARTBEAT: Final = 5.0
-GRACE: Final = 20.0
-"""Seconds that work in flight is given when the process is asked to end."""
+GRACE: Final = 18.0
+"""Seconds that work in flight is given when the process is asked to end: it is to be gone after 20."""
+
+GIVE_BACK_WITHIN: Final = 1.5
+"""Seconds, for what was not finished by then."""
+
+CUT_OFF: Final = "cut off when its worker ended"
 
 FAILED_FOR: Final = timedelta(seconds=10)
 PER_LANE: Final = 8
@@ -54,6 +59,7 @@ class Worker:
         lane_limit: int = 16,
         closed_lanes: Callable[[], Collection[UUID]] = frozenset,
         cut_short: Collection[str] = frozenset(),
+        grace: float = GRACE,
     ) -> None:
         self.id = ids.new_id()
         self._db = db
@@ -62,6 +68,7 @@ class Worker:
         self._lane_limit = lane_limit
         self._closed_lanes = closed_lanes
         self._cut_short = cut_short
+        self._grace = grace
         self._running: set[asyncio.Task[None]] = set()
         self._lanes: Counter[UUID] = Counter()
         self._wake = asyncio.Event()
@@ -72,7 +79,7 @@ class Worker:
         self._wake.set()
 
     def stop(self) -> None:
-        """Take nothing new; ``run`` ends when what is in flight has ended, or after ``GRACE``."""
+        """Take nothing new; ``run`` ends when what is in flight has ended, or after ``grace`` seconds."""
         self._stopping.set()
         self._wake.set()
 
@@ -122,6 +129,12 @@ class Worker:
         try:
             await self._handlers[job.name](job)
             metrics.JOBS.labels(job.name, "done").inc()
+        except asyncio.CancelledError:
+            # Who takes it over looks up first whatever was marked as being sent.
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(GIVE_BACK_WITHIN):
+                    await postpone_job(self._db, job, timedelta(0), because=CUT_OFF)
+            raise
         except Exception:
             metrics.JOBS.labels(job.name, "failed").inc()
             # One job's failure is not the worker's.
@@ -155,7 +168,7 @@ class Worker:
         for task in self._running:
             if task.get_name() in self._cut_short:
                 task.cancel()
-        _, late = await asyncio.wait(self._running, timeout=GRACE)
+        _, late = await asyncio.wait(self._running, timeout=self._grace)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)

@@ -27,11 +27,19 @@ class Waiters:
 
     def __init__(self) -> None:
         self._events: defaultdict[UUID, list[asyncio.Event]] = defaultdict(list)
+        self._dismissed = False
 
     def tell(self, refund_id: UUID) -> None:
         """Something has become of the refund."""
         for event in self._events.get(refund_id, ()):
             event.set()
+
+    def dismiss(self) -> None:
+        """The process ends: whoever waits is answered with what is known, and no one begins to wait."""
+        self._dismissed = True
+        for events in self._events.values():
+            for event in events:
+                event.set()
 
     async def until_told(self, refund_id: UUID, within: float) -> None:
         """Return once something has become of the refund, or after ``within`` seconds."""
@@ -45,7 +53,7 @@ class Waiters:
 
     def has_room(self) -> bool:
         """Whether another one may wait here; without room the answer comes at once."""
-        return len(self._events) < MOST_WAITING
+        return not self._dismissed and len(self._events) < MOST_WAITING
 
     async def until_settled(self, db: Database, merchant_id: UUID, refund_id: UUID, within: float) -> None:
         """Return once the refund is neither queued nor processing, or after ``within`` seconds."""
@@ -53,7 +61,7 @@ class Waiters:
         event = asyncio.Event()
         self._events[refund_id].append(event)
         try:
-            while (left := deadline - seconds()) > 0:
+            while (left := deadline - seconds()) > 0 and not self._dismissed:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(event.wait(), min(pause, left))
                 pause = SOONEST_LOOK if event.is_set() else min(pause * 2, LATEST_LOOK)
