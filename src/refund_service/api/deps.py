@@ -59,13 +59,15 @@ async def authenticate(request: Request) -> None:
     """Who calls, whether the key's limit allows it, and for whom; before anything else is read."""
     house = cast("House", request.app.state.house)
     headers = request.headers.getlist("authorization")
-    at = clock.seconds()
-    principal = await house.cabinet.authenticate(headers[0], at=at) if len(headers) == 1 else None
+    at = clock.seconds
+    principal = await house.cabinet.authenticate(headers[0], at=at()) if len(headers) == 1 else None
     if principal is None:
         raise Unauthorized("The request carries no API key of this service, or a revoked one.")
     visit = visit_of(request.scope)
     visit.merchant_id, visit.key_id = str(principal.merchant_id), str(principal.key_id)
-    allowance = house.limiter.take(str(principal.key_id), now=at)
+    # The time anew: while the key was looked up, others may have come and gone. Counted back to when
+    # this request arrived, it would take away what theirs had earned since.
+    allowance = house.limiter.take(str(principal.key_id), now=at())
     visit.headers |= allowance.headers()
     if not allowance.allowed:
         raise allowance.refusal()
