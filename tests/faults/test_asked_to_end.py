@@ -58,12 +58,12 @@ async def test_one_process_after_the_other_ends_under_load_and_no_request_fails(
     async with AsyncExitStack() as stack:
         doors = [await stack.enter_async_context(own_shop.at(f"http://127.0.0.1:{port}")) for port in ports]
         customers = Customers(own_shop, doors)
-        async with customers.asking(8):
+        async with customers.asking(4):
             for turn in (0, 1, 0, 1):
-                await customers.until_answered(25)
+                await customers.until_answered(10)
                 await end(processes[turn])
                 processes[turn] = await start(ports[turn])
-            await customers.until_answered(25)
+            await customers.until_answered(10)
         for process in processes:
             await end(process)
     assert set(customers.statuses) == {201}, customers.refused
