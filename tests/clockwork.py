@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,8 +16,6 @@ from uuid import UUID, uuid4
 
 from house import House
 from sqlalchemy import text
-
-from refund_service.clock import seconds
 
 _BUSY = text("SELECT count(*) FROM jobs WHERE lease IS NOT NULL AND run_at > db_now()")
 # What a worker that has given up on an account for a while leaves lying is not waited for.
@@ -47,14 +46,16 @@ class Clock:
 
     async def work(self) -> None:
         """Return when nothing is due and nothing is being worked on."""
-        await self._until_none(_TO_DO, lambda: {"closed": list(self.house.desk.breaker.closed_to(seconds()))})
+        await self._until_none(
+            _TO_DO, lambda: {"closed": list(self.house.desk.breaker.closed_to(self.house.desk.seconds()))}
+        )
 
     def mend(self, account_id: UUID) -> None:
         """Let the circuit breaker forget what it holds against an account: it goes by real time."""
-        self.house.desk.breaker.record(account_id, ok=True, now=seconds())
+        self.house.desk.breaker.record(account_id, ok=True, now=self.house.desk.seconds())
 
     async def _until_none(self, statement: Any, binds: Callable[[], dict[str, Any]] = dict) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await self.house.parts.db.value(statement, **binds()):
                 if self.house.worker is not None:
                     self.house.worker.wake()
@@ -102,6 +103,8 @@ class PlayedGateway:
     play: Play
     base_url: str = ""
     asked: list[Asked] = field(default_factory=list)
+    connections: int = 0
+    """How many were made to it."""
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @property
@@ -128,6 +131,7 @@ class PlayedGateway:
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
+        self.connections += 1
         try:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
                 while await self._exchange(reader, writer):
@@ -162,9 +166,10 @@ class PlayedGateway:
         return True
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[PlayedGateway]:
-        server = await asyncio.start_server(self.handle, "127.0.0.1", 0)
-        self.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async def open(self, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[PlayedGateway]:
+        """Listening until the block ends: on a free port where none is named."""
+        server = await asyncio.start_server(self.handle, "127.0.0.1", port, ssl=tls)
+        self.base_url = f"http{'s' if tls else ''}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
         finally:

@@ -131,7 +131,7 @@ def build_worker(parts: Parts, desk: Desk) -> Worker:
         parts.db,
         handlers(desk),
         slots=parts.settings.worker_slots,
-        closed_lanes=lambda: desk.breaker.closed_to(clock.seconds()),
+        closed_lanes=lambda: desk.breaker.closed_to(desk.seconds()),
         cut_short=CUT_SHORT,
     )
 
