@@ -10,7 +10,6 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +17,7 @@ import httpx
 import pytest
 from clockwork import Clock
 from doomed import Point
+from four_kinds import ACCOUNTS, ALWAYS_PAID, NEVER_SENT, SENT, assert_ends, until_settled
 from house import House, Shop
 from nursery import Child
 from sandbox_fixture import Sandbox
@@ -143,37 +143,6 @@ async def test_an_api_that_ends_before_it_answers_has_made_the_refund(  # KILL-0
 # --- in the worker -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class End:
-    """What becomes of the refund, and how often it was paid out."""
-
-    status: str
-    executions: int
-    attention: str | None = None
-
-
-PAID = End("succeeded", 1)
-LOOKS_AND_KEYS, LOOKS, KEYS, NEITHER = "looks up, deduplicates", "looks up", "deduplicates", "neither"
-
-
-def ends(looks: End, neither: End) -> dict[str, End]:
-    """Where the gateway keeps keys, the same is sent again or found: it always ends well."""
-    return {LOOKS_AND_KEYS: PAID, KEYS: PAID, LOOKS: looks, NEITHER: neither}
-
-
-ALWAYS_PAID = ends(PAID, PAID)
-# It may have been sent, and was not: where it would not be recognised again, a person decides.
-NEVER_SENT = ends(End("unknown", 0, "not_found_at_gateway"), neither=End("unknown", 0, "cannot_be_looked_up"))
-SENT = ends(PAID, neither=End("unknown", 1, "cannot_be_looked_up"))
-
-ACCOUNTS = {
-    LOOKS_AND_KEYS: {"looks_up": True, "deduplicates": True},
-    LOOKS: {"looks_up": True, "deduplicates": False},
-    KEYS: {"looks_up": False, "deduplicates": True},
-    NEITHER: {"looks_up": False, "deduplicates": False},
-}
-
-
 # What becomes of it when the worker is killed there, and when it is frozen and goes on too late.
 ENDS = {
     Point.CLAIMED: (ALWAYS_PAID, ALWAYS_PAID),
@@ -221,14 +190,7 @@ async def test_a_worker_that_ends_at_any_point_pays_once_or_calls_a_person(  # K
             assert await worker.wait() == 0
         await until_settled(clock, shops, refunds, expected)
 
-        for name, shop in shops.items():
-            seen = await shop.see(refunds[name])
-            attention = seen["attention"]["code"] if seen["attention"] else None
-            assert End(seen["status"], len(shop.executions()), attention) == expected[name], name
-            held, refunded = (0, 1250) if seen["status"] == "succeeded" else (1250, 0)
-            assert (seen["payment"]["held"], seen["payment"]["refunded"]) == (held, refunded), name
-            sent = shop.sandbox.record(account=shop.remote)["requests"]
-            assert len({asked["key"] for asked in sent if asked["action"] == "refund"}) <= 1, name
+        await assert_ends(shops, refunds, expected)
 
 
 async def first_asked(shop: Shop, point: Point) -> dict[str, Any]:
@@ -250,16 +212,3 @@ async def all_executed(shops: dict[str, Shop]) -> None:
     async with asyncio.timeout(20):
         while not all(shop.executions() for shop in shops.values()):
             await asyncio.sleep(0.01)
-
-
-async def until_settled(
-    clock: Clock, shops: dict[str, Shop], refunds: dict[str, Any], expected: dict[str, End]
-) -> None:
-    """Turn the clock until each refund stands where it should, and a while longer."""
-    for _ in range(40):
-        await clock.turn(seconds=70)
-        stand = [(await shop.see(refunds[name]))["status"] for name, shop in shops.items()]
-        if stand == [expected[name].status for name in shops]:
-            break
-    for _ in range(2):
-        await clock.turn(hours=2)
