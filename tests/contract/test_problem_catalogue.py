@@ -42,6 +42,7 @@ CODES = {
     "nothing-available": 422,
     "order-exists": 409,
     "order-not-found": 404,
+    "overloaded": 503,
     "payment-ambiguous": 409,
     "payment-contradictory": 422,
     "payment-exists": 409,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,7 +17,7 @@ from refund_service.api import refusals
 from refund_service.api.invalid import code_of, refusal_of
 from refund_service.api.pointers import pointer_to
 from refund_service.api.problem_pages import TwoWithOneCode, by_code, catalogue
-from refund_service.api.problems import Problem, Problems
+from refund_service.api.problems import Problem, Problems, mistake
 from refund_service.errors import NotFound, RefundServiceError, Unprocessable
 
 PROBLEMS = Problems("https://refunds.example/")
@@ -161,3 +162,21 @@ def test_two_refusals_with_one_code_are_complained_about() -> None:
     assert by_code([TooMuch, TooMuch]) == {"too-much": TooMuch}
     with pytest.raises(TwoWithOneCode, match="too-much"):
         by_code([TooMuch, Twin])
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (OSError(errno.EMFILE, "Too many open files"), 503, "overloaded"),
+        (MemoryError(), 503, "overloaded"),
+        (OSError(errno.ENOENT, "No such file"), 500, "internal-error"),
+        (RuntimeError("broken"), 500, "internal-error"),
+    ],
+)
+def test_a_limit_of_the_machine_is_told_as_one_that_passes(  # FLT-22
+    error: Exception, status: int, code: str
+) -> None:
+    document = told(mistake(error))
+
+    assert (document["status"], document["code"], document["retryable"]) == (status, code, True)
+    assert str(error) not in document["detail"] or not str(error)

@@ -6,6 +6,7 @@ stays in the log.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -28,6 +29,7 @@ from refund_service.api.refusals import (
     EdgeError,
     InternalError,
     MethodNotAllowed,
+    Overloaded,
     RouteNotFound,
 )
 from refund_service.api.visit import visit_of
@@ -134,9 +136,17 @@ async def _on_client_gone(_connection: HTTPConnection, _error: Exception) -> Non
     """No one is there to be answered: nothing went wrong here."""
 
 
-def mistake(error: Exception) -> InternalError:
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Of files, sockets or memory: it passes when others have gone."""
+
+
+def mistake(error: Exception) -> RefundServiceError:
     """What is answered for an error that is none of ours: nothing of it but that there was one."""
-    told = InternalError("The request could not be answered.")
+    told: RefundServiceError
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) in _NO_ROOM:
+        told = Overloaded("The process has come to a limit of its machine.")
+    else:
+        told = InternalError("The request could not be answered.")
     told.__cause__ = error
     return told
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from refund_service.errors import RefundServiceError, Unprocessable
+from refund_service.errors import RefundServiceError, Unavailable, Unprocessable
 
 
 class EdgeError(RefundServiceError):
@@ -129,3 +129,9 @@ class InternalError(EdgeError):
     title = "Something went wrong here"
     help = "Send it again with the same Idempotency-Key; if it stays so, tell the operator the request id."
     retryable = True
+
+
+class Overloaded(Unavailable):
+    code = "overloaded"
+    title = "There is no room for more here"
+    help = "Nothing was acknowledged. Send the same request with the same Idempotency-Key again."
