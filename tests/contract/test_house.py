@@ -301,3 +301,17 @@ def test_migrations_take_no_lock_that_stops_a_running_service(tmp_path):
         [*squawk, "--reporter", "gcc", str(written)], capture_output=True, text=True, check=False
     )
     assert said.returncode == 0, said.stdout
+
+
+# Work
+
+
+def test_no_task_of_a_process_is_all_that_stands_for_a_promise() -> None:  # INC-51
+    begun = {
+        str(path.relative_to(HOUSE / "src" / "refund_service"))
+        for path in CODE
+        if "src" in path.parts
+        and re.search(r"\b(create_task|ensure_future|BackgroundTasks?|add_task)\b", path.read_text())
+    }
+    # The server and the worker run as tasks, and the worker its jobs: each of these is a row.
+    assert begun == {"cli/serving.py", "jobs/worker.py"}
