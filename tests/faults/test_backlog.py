@@ -34,7 +34,7 @@ class Crowded:
         async def counted(asked: Asked) -> Reply | None:
             self.inside += 1
             self.most = max(self.most, self.inside)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
             self.inside -= 1
             reply = play(asked)
             assert not isinstance(reply, Awaitable)
