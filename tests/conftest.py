@@ -18,6 +18,7 @@ import structlog
 
 pytest.register_assert_rewrite("house", "nursery", "sandbox_fixture")
 
+from clockwork import Play, PlayedGateway
 from house import House, Process, Shop, open_house, settings_for
 from sandbox_fixture import Sandbox
 
@@ -100,6 +101,17 @@ async def own_shop(own_house: House, start_sandbox: Callable[..., Sandbox]) -> A
     """A merchant in ``own_house``, with a sandbox of its own whose clock may be turned too."""
     async with own_house.new_shop(start_sandbox()) as opened:
         yield opened
+
+
+@pytest.fixture
+async def played() -> AsyncIterator[Callable[..., object]]:
+    """Gateways played by a function: ``await played(lambda asked: …)``."""
+    async with AsyncExitStack() as stack:
+
+        async def start(play: Play) -> PlayedGateway:
+            return await stack.enter_async_context(PlayedGateway(play).open())
+
+        yield start
 
 
 @pytest.fixture

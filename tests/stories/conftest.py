@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 
 import pytest
-from clockwork import Clock, Play, PlayedGateway
+from clockwork import Clock, PlayedGateway
 from house import Shop, open_house, settings_for
 from sandbox_fixture import Sandbox
 
@@ -41,14 +41,3 @@ async def new_till(clock: Clock, sandbox: Sandbox) -> AsyncIterator[Callable[...
 async def till(new_till: Callable[..., object]) -> Shop:
     """A merchant in that house, with an account that deduplicates and looks up."""
     return await new_till()
-
-
-@pytest.fixture
-async def played() -> AsyncIterator[Callable[..., object]]:
-    """Gateways played by a function: ``await played(lambda asked: …)``."""
-    async with AsyncExitStack() as stack:
-
-        async def start(play: Play) -> PlayedGateway:
-            return await stack.enter_async_context(PlayedGateway(play).open())
-
-        yield start
