@@ -12,6 +12,7 @@ import os
 import random
 import secrets
 import time
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -57,6 +58,12 @@ def new_id() -> UUID:
         value = max(value, _latest[0] + 1)
     _latest[0] = value
     return UUID(int=value)
+
+
+def first_id_at(moment: datetime) -> UUID:
+    """The smallest id that ``new_id`` could have given out at a moment."""
+    stamp = int(moment.timestamp() * 1000)
+    return UUID(int=max(0, min(stamp, (1 << 48) - 1)) << 80)
 
 
 def show(kind: str, id_: UUID) -> str:

@@ -232,7 +232,8 @@ class Asked:
         return []
 
 
-SHOP, ONE, LONG_AGO = UUID(int=1), UUID(int=77), datetime(2020, 1, 1, tzinfo=UTC)
+# Ids as of the summer of 2024: lists by time look for them in the order of ids.
+SHOP, ONE, LONG_AGO = UUID(int=1), UUID(int=(0x0190 << 112) + 77), datetime(2020, 1, 1, tzinfo=UTC)
 
 # Three thousand refunds of one merchant, each of its own payment, order and customer, and as many of others.
 SEED = """
@@ -245,26 +246,26 @@ SELECT lpad(m::text, 32, '0')::uuid, lpad(n::text, 32, '0')::uuid, 'account-' ||
     '{}', '', 'k', 'active', 1, now(), now()
 FROM generate_series(1, 2) m, generate_series(1, 300) n;
 INSERT INTO customers (merchant_id, id, customer_id, created_at)
-SELECT lpad(m::text, 32, '0')::uuid, lpad(to_hex(n), 32, '0')::uuid, 'C-' || n, now()
+SELECT lpad(m::text, 32, '0')::uuid, ('0190' || lpad(to_hex(n), 28, '0'))::uuid, 'C-' || n, now()
 FROM generate_series(1, 2) m, generate_series(1, 3000) n;
 INSERT INTO orders (merchant_id, id, order_id, currency, customer_id, tags, facts, lines, version, created_at,
     updated_at)
-SELECT lpad(m::text, 32, '0')::uuid, lpad(to_hex(n), 32, '0')::uuid, 'O-' || n, 'EUR',
-    lpad(to_hex(n), 32, '0')::uuid, '[]', '{}', 0, 1, now(), now()
+SELECT lpad(m::text, 32, '0')::uuid, ('0190' || lpad(to_hex(n), 28, '0'))::uuid, 'O-' || n, 'EUR',
+    ('0190' || lpad(to_hex(n), 28, '0'))::uuid, '[]', '{}', 0, 1, now(), now()
 FROM generate_series(1, 2) m, generate_series(1, 3000) n;
 INSERT INTO payments (merchant_id, id, gateway_account_id, gateway, remote_account, gateway_payment_id, order_id,
     customer_id, currency, captured, held, refunded, refunded_elsewhere, disputed, excess, captured_at, reference,
     metadata, version, created_at, updated_at)
-SELECT lpad(m::text, 32, '0')::uuid, lpad(to_hex(n), 32, '0')::uuid,
-    lpad((n % 300 + 1)::text, 32, '0')::uuid, 'sandbox', 'a', 'pi_' || n, lpad(to_hex(n), 32, '0')::uuid,
-    lpad(to_hex(n), 32, '0')::uuid, 'EUR', 1000, 0, 0, 0, 0, 0, now(), 'P-' || n, '{}', 1,
+SELECT lpad(m::text, 32, '0')::uuid, ('0190' || lpad(to_hex(n), 28, '0'))::uuid,
+    lpad((n % 300 + 1)::text, 32, '0')::uuid, 'sandbox', 'a', 'pi_' || n, ('0190' || lpad(to_hex(n), 28, '0'))::uuid,
+    ('0190' || lpad(to_hex(n), 28, '0'))::uuid, 'EUR', 1000, 0, 0, 0, 0, 0, now(), 'P-' || n, '{}', 1,
     now() - make_interval(mins => n), now()
 FROM generate_series(1, 2) m, generate_series(1, 3000) n;
 INSERT INTO refunds (merchant_id, id, payment_id, order_id, customer_id, gateway_account_id, amount, currency,
     status, reason, reference, metadata, decision_id, idempotency_key, generation, requested_by, requested_with,
     gateway_refund_id, bank_reference_value, attention, attention_since, version, created_at, updated_at)
-SELECT lpad(m::text, 32, '0')::uuid, lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(n), 32, '0')::uuid,
-    lpad(to_hex(n), 32, '0')::uuid, lpad(to_hex(n), 32, '0')::uuid, lpad((n % 300 + 1)::text, 32, '0')::uuid,
+SELECT lpad(m::text, 32, '0')::uuid, ('0190' || lpad(to_hex(n), 28, '0'))::uuid, ('0190' || lpad(to_hex(n), 28, '0'))::uuid,
+    ('0190' || lpad(to_hex(n), 28, '0'))::uuid, ('0190' || lpad(to_hex(n), 28, '0'))::uuid, lpad((n % 300 + 1)::text, 32, '0')::uuid,
     n, 'EUR', CASE WHEN n = 77 THEN 'unknown' ELSE 'succeeded' END, 'reason-' || n % 1000, 'R-' || n, '{}',
     gen_random_uuid(), 'k-' || n, 1, 'person-' || n % 1000, gen_random_uuid(), 're_' || n, 'arn-' || n,
     CASE WHEN n = 77 THEN 'unknown_for_long' END, CASE WHEN n = 77 THEN now() END, 1,
@@ -296,8 +297,8 @@ REFUNDS: dict[str, tuple[Any, str]] = {
     "requested_by": ("person-77", "requested_by"),
     "gateway_account": ("account-77", "gateway_account_id"),
     "amount": (77, "amount"),
-    "created_from": (datetime(2999, 1, 1, tzinfo=UTC), "created_at"),
-    "created_to": (LONG_AGO, "created_at"),
+    "created_from": (datetime(2999, 1, 1, tzinfo=UTC), "id"),
+    "created_to": (LONG_AGO, "id"),
     "updated_from": (datetime(2999, 1, 1, tzinfo=UTC), "updated_at"),
     "updated_to": (LONG_AGO, "updated_at"),
     "attention": (True, "ix_refunds_attention"),
@@ -307,8 +308,8 @@ PAYMENTS: dict[str, tuple[Any, str]] = {
     "customer_id": ("C-77", "customer_id"),
     "reference": ("P-77", "reference"),
     "gateway_payment_id": ("pi_77", "gateway_payment_id"),
-    "created_from": (datetime(2999, 1, 1, tzinfo=UTC), "created_at"),
-    "created_to": (LONG_AGO, "created_at"),
+    "created_from": (datetime(2999, 1, 1, tzinfo=UTC), "id"),
+    "created_to": (LONG_AGO, "id"),
 }
 
 

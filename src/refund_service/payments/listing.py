@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import desc, select
+from sqlalchemy import ColumnElement, Select, desc, select
 
 from refund_service.customers.tables import customers
 from refund_service.db.engine import Database, Row
+from refund_service.db.paging import created, created_binds, page_limit, page_size
 from refund_service.db.writeset import P
 from refund_service.orders.tables import orders
 from refund_service.payments.queries import payment_view
@@ -34,29 +36,41 @@ class PaymentFilters:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+def _condition(name: str) -> ColumnElement[bool]:
+    p = payments.c
+    match name:
+        case "order_id":
+            owner = select(orders.c.id).where(
+                orders.c.merchant_id == P("merchant_id"), orders.c.order_id == P(name)
+            )
+            return p.order_id == owner.scalar_subquery()
+        case "customer_id":
+            owner = select(customers.c.id).where(
+                customers.c.merchant_id == P("merchant_id"), customers.c.customer_id == P(name)
+            )
+            return p.customer_id == owner.scalar_subquery()
+        case "created_from" | "created_to":
+            return created(payments, name)
+        case "before":
+            return p.id < P("before")
+        case _:
+            return p[name] == P(name)
+
+
+@cache
+def _listing(names: frozenset[str], at_most: int) -> Select[Any]:
+    """The list that is narrowed by filters of these names: built once for each combination."""
+    conditions = [_condition(name) for name in sorted(names)]
+    return payment_view().where(*conditions).order_by(desc(payments.c.id)).limit(page_limit(at_most))
+
+
 async def list_payments(
     db: Database, merchant_id: UUID, filters: PaymentFilters, *, before: UUID | None, limit: int
 ) -> Sequence[Row]:
     """Up to ``limit`` payments older than ``before``, newest first."""
-    p, statement = payments.c, payment_view()
-    for name, value in filters.given().items():
-        match name:
-            case "order_id":
-                owner = select(orders.c.id).where(
-                    orders.c.merchant_id == P("merchant_id"), orders.c.order_id == value
-                )
-                statement = statement.where(p.order_id == owner.scalar_subquery())
-            case "customer_id":
-                owner = select(customers.c.id).where(
-                    customers.c.merchant_id == P("merchant_id"), customers.c.customer_id == value
-                )
-                statement = statement.where(p.customer_id == owner.scalar_subquery())
-            case "created_from":
-                statement = statement.where(p.created_at >= value)
-            case "created_to":
-                statement = statement.where(p.created_at < value)
-            case _:
-                statement = statement.where(p[name] == value)
-    if before is not None:
-        statement = statement.where(p.id < before)
-    return await db.rows(statement.order_by(desc(p.id)).limit(limit), merchant_id=merchant_id)
+    given = filters.given() | ({} if before is None else {"before": before})
+    statement = _listing(frozenset(given), page_size(limit))
+    rows = await db.rows(
+        statement, merchant_id=merchant_id, **given, **created_binds(filters.created_from, filters.created_to)
+    )
+    return rows[:limit]

@@ -62,7 +62,6 @@ payments = Table(
     Index(None, "merchant_id", "gateway_payment_id"),
     Index(None, "merchant_id", "order_id"),
     Index(None, "merchant_id", "customer_id"),
-    Index(None, "merchant_id", "created_at", "id"),
     CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
     CheckConstraint(f"captured BETWEEN 1 AND {LARGEST_AMOUNT}", name="captured"),
     CheckConstraint(

@@ -5,13 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, desc, select
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    desc,
+    func,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from refund_service.customers.tables import customers
 from refund_service.db.engine import Database, Row
+from refund_service.db.paging import created, created_binds, page_limit, page_size
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.orders.tables import orders
@@ -51,41 +62,69 @@ class RefundFilters:
         }
 
 
-def _conditions(filters: RefundFilters) -> list[ColumnElement[bool]]:
-    r, given = refunds.c, filters.given()
-    one_of = {"status": r.status, "outcome": r.status}
-    equal = {
-        "payment_id": r.payment_id,
-        "reference": r.reference,
-        "gateway_refund_id": r.gateway_refund_id,
-        "bank_reference": r.bank_reference_value,
-        "reason": r.reason,
-        "requested_by": r.requested_by,
-        "amount": r.amount,
-    }
-    # Named by the merchant's own word, stored by our id.
-    named = {
-        "order_id": (r.order_id, orders, orders.c.order_id),
-        "customer_id": (r.customer_id, customers, customers.c.customer_id),
-        "gateway_account": (r.gateway_account_id, gateway_accounts, gateway_accounts.c.name),
-    }
-    found: list[ColumnElement[bool]] = []
-    for name, value in given.items():
-        if name in one_of:
-            words = statuses_of(value) if isinstance(value, Outcome) else list(value)
-            found.append(one_of[name].in_(words))
-        elif name in equal:
-            found.append(equal[name] == value)
-        elif name in named:
-            column, table, word = named[name]
-            owner = select(table.c.id).where(table.c.merchant_id == P("merchant_id"), word == value)
-            found.append(column == owner.scalar_subquery())
-        elif name == "attention":
-            found.append(r.attention.is_not(None) if value else r.attention.is_(None))
-        else:
-            column = r.created_at if name.startswith("created") else r.updated_at
-            found.append(column >= value if name.endswith("_from") else column < value)
-    return found
+_EQUAL: Final = {
+    "payment_id": refunds.c.payment_id,
+    "reference": refunds.c.reference,
+    "gateway_refund_id": refunds.c.gateway_refund_id,
+    "bank_reference": refunds.c.bank_reference_value,
+    "reason": refunds.c.reason,
+    "requested_by": refunds.c.requested_by,
+    "amount": refunds.c.amount,
+}
+# Named by the merchant's own word, stored by our id.
+_NAMED: Final = {
+    "order_id": (refunds.c.order_id, orders, orders.c.order_id),
+    "customer_id": (refunds.c.customer_id, customers, customers.c.customer_id),
+    "gateway_account": (refunds.c.gateway_account_id, gateway_accounts, gateway_accounts.c.name),
+}
+
+
+def _condition(name: str) -> ColumnElement[bool]:
+    r = refunds.c
+    if name in _EQUAL:
+        return _EQUAL[name] == P(name)
+    if name in _NAMED:
+        column, table, word = _NAMED[name]
+        owner = select(table.c.id).where(table.c.merchant_id == P("merchant_id"), word == P(name))
+        return column == owner.scalar_subquery()
+    match name:
+        case "attention":
+            return r.attention.is_not(None)
+        case "no_attention":
+            return r.attention.is_(None)
+        case "before":
+            return r.id < P("before")
+        case "created_from" | "created_to":
+            return created(refunds, name)
+        case "updated_from":
+            return r.updated_at >= P("updated_from")
+        case "updated_to":
+            return r.updated_at < P("updated_to")
+        case _:
+            raise ValueError(name)
+
+
+@cache
+def _listing(names: frozenset[str], at_most: int) -> Select[Any]:
+    """The list that is narrowed by filters of these names: built once for each combination."""
+    limit = page_limit(at_most)
+    conditions = [_condition(name) for name in sorted(names - {"status", "outcome"})]
+    newest = desc(refunds.c.id)
+    if not names & {"status", "outcome"}:
+        return refund_view().where(*conditions).order_by(newest).limit(limit)
+    # A few of each status, each from the index in the list's order: were they read as one set, all
+    # that ever had one of them would be sorted for each page.
+    wanted = func.unnest(P("statuses", ARRAY(Text))).table_valued("status", name="wanted").render_derived()
+    few = (
+        select(refunds.c.id)
+        .where(refunds.c.merchant_id == P("merchant_id"), refunds.c.status == wanted.c.status, *conditions)
+        .order_by(newest)
+        .limit(limit)
+        .lateral("few")
+    )
+    found = select(few.c.id).select_from(wanted).join(few, true())
+    page = found.order_by(desc(few.c.id)).limit(limit)
+    return refund_view().where(refunds.c.id.in_(page)).order_by(newest)
 
 
 async def list_refunds(
@@ -96,7 +135,15 @@ async def list_refunds(
     Ids are time-ordered, so the id is the order, and what is inserted meanwhile stands before
     the first page and moves nothing.
     """
-    statement = refund_view().where(*_conditions(filters))
-    if before is not None:
-        statement = statement.where(refunds.c.id < before)
-    return await db.rows(statement.order_by(desc(refunds.c.id)).limit(limit), merchant_id=merchant_id)
+    given = filters.given() | ({} if before is None else {"before": before})
+    binds = given | {"merchant_id": merchant_id}
+    names = set(given)
+    if filters.attention is False:
+        names = names - {"attention"} | {"no_attention"}
+    statuses = set(filters.status or Status)
+    if filters.outcome is not None:
+        statuses &= set(statuses_of(filters.outcome))
+    binds |= created_binds(filters.created_from, filters.created_to)
+    statement = _listing(frozenset(names), page_size(limit))
+    rows = await db.rows(statement, **binds, statuses=sorted(statuses))
+    return rows[:limit]

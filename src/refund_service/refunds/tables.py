@@ -101,7 +101,6 @@ refunds = Table(
     Index(None, "merchant_id", "requested_by", "id"),
     Index(None, "merchant_id", "gateway_account_id", "id"),
     Index(None, "merchant_id", "amount", "id"),
-    Index(None, "merchant_id", "created_at", "id"),
     Index(None, "merchant_id", "updated_at", "id"),
     Index("ix_refunds_attention", "merchant_id", "id", postgresql_where=sql("attention IS NOT NULL")),
     # What is open is little beside what is finished: the operator's looks read only this.
