@@ -18,9 +18,12 @@ from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from refund_service import clock
 from refund_service.db.engine import Database
+from refund_service.jobs.lease import LEASE
+from refund_service.money import EXPONENTS, LARGEST_AMOUNT
 from refund_service.refunds.states import COUNTED, HOLDING, TRANSITIONS
 
 SHOWN: Final = 20
@@ -101,6 +104,17 @@ CHECKS: Final[tuple[tuple[str, str, str], ...]] = (
         """,
     ),
     (
+        "1",
+        "every amount is one that can be said exactly, in a currency that money is in",
+        f"""
+        SELECT * FROM (
+            SELECT 'payments' AS "table", merchant_id, id, captured AS amount, currency FROM payments
+            UNION ALL SELECT 'refunds', merchant_id, id, amount, currency FROM refunds
+        ) told
+        WHERE amount NOT BETWEEN 1 AND {LARGEST_AMOUNT} OR currency NOT IN ({_listed(EXPONENTS)})
+        """,
+    ),
+    (
         "2",
         "a refund that was sent has the attempt that was sent, written before",
         """
@@ -131,9 +145,19 @@ CHECKS: Final[tuple[tuple[str, str, str], ...]] = (
         "2",
         "every succeeded refund has a reference at the gateway, each of one refund",
         """
-        SELECT merchant_id, gateway_account_id, gateway_refund_id, count(*) FROM refunds
+        SELECT merchant_id, gateway_account_id, gateway_refund_id, array_agg(id) AS refunds FROM refunds
         WHERE status = 'succeeded' GROUP BY 1, 2, 3
         HAVING count(*) > 1 OR gateway_refund_id IS NULL
+        """,
+    ),
+    (
+        "2",
+        "every succeeded refund has the attempt that moved the money, under the same reference",
+        """
+        SELECT r.merchant_id, r.id, r.gateway_refund_id FROM refunds r
+        WHERE r.status = 'succeeded'
+          AND NOT EXISTS (SELECT FROM attempts a WHERE a.merchant_id = r.merchant_id AND a.refund_id = r.id
+                          AND a.state = 'done' AND a.gateway_refund_id = r.gateway_refund_id)
         """,
     ),
     (
@@ -143,6 +167,18 @@ CHECKS: Final[tuple[tuple[str, str, str], ...]] = (
         SELECT r.merchant_id, r.id, r.status FROM refunds r
         WHERE r.status IN ({_listed(HOLDING)}) AND r.status <> 'awaiting_approval'
           AND r.attention IS NULL AND NOT EXISTS (SELECT FROM jobs j WHERE j.subject_id = r.id)
+        """,
+    ),
+    (
+        "3",
+        "what is being sent is taken over when its worker's lease is over",
+        f"""
+        SELECT r.merchant_id, r.id, a.generation, a.last_sent_at FROM refunds r
+        JOIN attempts a ON a.merchant_id = r.merchant_id AND a.refund_id = r.id
+             AND a.generation = r.generation
+        WHERE r.status = 'processing' AND a.state = 'sending'
+          AND NOT EXISTS (SELECT FROM jobs j WHERE j.subject_id = r.id
+                          AND j.run_at <= db_now() + interval '{LEASE.total_seconds()} seconds')
         """,
     ),
     (
@@ -157,17 +193,20 @@ CHECKS: Final[tuple[tuple[str, str, str], ...]] = (
                 WHERE x.merchant_id = k.merchant_id AND x.id = k.resource_id)
             WHEN 'decision' THEN EXISTS (SELECT FROM decisions x
                 WHERE x.merchant_id = k.merchant_id AND x.id = k.resource_id)
-            WHEN 'policy' THEN EXISTS (SELECT FROM policies x WHERE x.merchant_id = k.merchant_id)
+            WHEN 'policy' THEN k.resource_id = k.merchant_id
+                AND EXISTS (SELECT FROM policies x WHERE x.merchant_id = k.merchant_id)
             ELSE false END
         """,
     ),
     (
         "5",
-        "a refund's own key names that refund",
+        "a refund and the key that made it name each other",
         """
-        SELECT r.merchant_id, r.id, r.idempotency_key FROM refunds r
-        WHERE NOT EXISTS (SELECT FROM idempotency_keys k WHERE k.merchant_id = r.merchant_id
-                          AND k.key = r.idempotency_key AND k.resource_id = r.id)
+        SELECT coalesce(r.merchant_id, k.merchant_id) AS merchant_id,
+               coalesce(r.idempotency_key, k.key) AS key, k.resource_id, r.id
+        FROM (SELECT * FROM idempotency_keys WHERE kind = 'refund' AND status_code = 201) k
+        FULL JOIN refunds r ON r.merchant_id = k.merchant_id AND r.idempotency_key = k.key
+        WHERE r.id IS DISTINCT FROM k.resource_id
         """,
     ),
     (
@@ -268,6 +307,18 @@ async def verify_one(
         await tx.execute(text(f"SET LOCAL statement_timeout = {patience // timedelta(milliseconds=1)}"))
         # One core at most: whoever gives money back has the others.
         await tx.execute(text("SET LOCAL max_parallel_workers_per_gather = 0"))
-        found = await tx.execute(text(f"SELECT * FROM ({statement}) found LIMIT {SHOWN}"))
-        rows = [dict(row) for row in found.mappings()]
+        rows = await _broken(tx, statement)
     return Finding(promise, says, rows, clock.seconds() - began)
+
+
+async def walk_promises(connection: AsyncConnection) -> list[Finding]:
+    """Every check over what this connection sees, what it has not committed included."""
+    return [
+        Finding(promise, says, await _broken(connection, statement), 0.0)
+        for promise, says, statement in CHECKS
+    ]
+
+
+async def _broken(connection: AsyncConnection, statement: str) -> list[dict[str, Any]]:
+    found = await connection.execute(text(f"SELECT * FROM ({statement}) found LIMIT {SHOWN}"))
+    return [dict(row) for row in found.mappings()]
