@@ -30,6 +30,8 @@ from refund_service.db.migrations import migrate as upgrade_database
 from refund_service.errors import RefundServiceError
 from refund_service.gateways.accounts import NewAccount, accounts_of, add_account, resume_account
 from refund_service.gateways.registry import gateway_named
+from refund_service.gateways.reseal import reseal_accounts
+from refund_service.gateways.seal import SealBroken
 from refund_service.gateways.switches import all_stops, resume_sends, stop_sends
 from refund_service.merchants.create import all_merchants, create_merchant
 from refund_service.merchants.roles import Role
@@ -63,7 +65,7 @@ def run_command() -> None:
     """Run a command; what can be told in one line is not told as a stack trace."""
     try:
         cli()
-    except (EmbeddedError, NoDatabase, RefundServiceError, SchemaRefused, OSError, ValueError) as error:
+    except (EmbeddedError, NoDatabase, RefundServiceError, SchemaRefused, SealBroken, OSError, ValueError) as error:
         screen.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
         sys.exit(1)
 
@@ -348,6 +350,15 @@ def resume_one(merchant: str, account: str, data_dir: DataDir = None) -> None:
             lambda db: resume_account(db, merchant_id, account_id, actor="operator", now=utc_now()),
         )
     screen.print("its refunds go on" if was else "it was not paused")
+
+
+@accounts_cli.command("reseal")
+def reseal_all(data_dir: DataDir = None) -> None:
+    """Seal every account's credentials with the newest key: the older ones can then be taken away."""
+    with any_place(data_dir) as settings:
+        keyring = put_together(settings).keyring
+        changed = _in(settings, lambda db: reseal_accounts(db, keyring))
+    screen.print(f"{changed} sealed anew")
 
 
 def _pair(told: str) -> tuple[str, str]:
