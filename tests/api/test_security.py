@@ -11,12 +11,13 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from house import House, Process, Shop
+from house import House, Process, Shop, open_house
 from over_http import problem, speak, wrong
 from sandbox_fixture import Sandbox
 from sqlalchemy import text
 
 from refund_service import ids
+from refund_service.merchants.keys import new_key
 from refund_service.merchants.roles import Role
 
 CARD = "4111 1111 1111 1111"
@@ -67,6 +68,28 @@ async def test_who_cannot_be_known_is_told_nothing(shop: Shop, header: str) -> N
     problem(reply, 401, "unauthorized")
     assert reply.headers["www-authenticate"] == 'Bearer realm="refund-service"'
     assert key[20:60] not in reply.text
+
+
+async def test_a_flood_of_made_up_keys_is_turned_away_and_holds_up_no_one_who_is_known(  # SEC-27
+    house: House, shop: Shop
+) -> None:
+    few = {"rate_limit": 0.001, "rate_burst": 10}
+    settings = house.parts.settings.model_copy(update=few)
+    async with open_house(settings, work=False) as slow, shop.at(slow.url) as known:
+        assert (await known.get("/v1/me")).status_code == 200  # the first of the ten who were not known
+
+        for number in range(12):
+            made_up, _ = new_key(livemode=False)
+            async with shop.at(slow.url, made_up) as stranger:
+                reply = await stranger.get("/v1/me")
+            if number < 9:
+                problem(reply, 401, "unauthorized")
+            else:
+                told = problem(reply, 429, "rate-limited")
+                assert (told["retryable"], told["limit"]) == (True, 10)
+                assert int(reply.headers["retry-after"]) > 0
+
+        assert (await known.get("/v1/me")).status_code == 200
 
 
 async def test_a_key_is_sent_once_and_its_scheme_in_any_case(shop: Shop) -> None:
@@ -604,7 +627,7 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("card", [DIGITS, "4111-1111-1111-1111", "x4111111111111111y"])
-async def test_no_text_holds_a_card_number(shop: Shop, card: str) -> None:  # SEC-20
+async def test_no_text_holds_a_card_number(shop: Shop, card: str) -> None:  # SEC-20, INC-36
     payment = await shop.pay(5990, order={"id": "A-0"})
     before = {table: await shop.count(table) for table in ("payments", "orders", "customers", "events")}
 

@@ -126,7 +126,7 @@ async def test_a_key_of_the_other_mode_is_another_key() -> None:
         "Bearer rk_test_" + "٣" * 61,
     ],
 )
-async def test_what_is_no_key_is_no_one(header: str | None) -> None:  # SEC-01
+async def test_what_is_no_key_is_no_one(header: str | None) -> None:
     drawer = Drawer()
     key = await made(drawer)
     told = header and header.format(key=key, cut=key[:-1], rest=key[8:])
@@ -195,10 +195,46 @@ READS = {"refunds:read", "payments:read", "policies:read", "events:read"}
         (Role.ADMIN, {"refunds:write", "payments:write", "policies:write", "act_as"}),
     ],
 )
-def test_a_role_may_no_more_than_it_needs(role: Role, besides: set[str]) -> None:  # SEC-03
+def test_a_role_may_no_more_than_it_needs(role: Role, besides: set[str]) -> None:
     assert {scope.value for scope in SCOPES[role]} == READS | besides
 
 
 def test_every_role_has_its_scopes_and_only_the_admin_has_all() -> None:
     assert set(SCOPES) == set(Role)
     assert [role for role in Role if SCOPES[role] == set(Scope)] == [Role.ADMIN]
+
+
+async def test_whoever_was_not_known_a_moment_ago_is_a_stranger() -> None:  # SEC-27
+    drawer = Drawer()
+    header = f"Bearer {await made(drawer)}"
+    unknown = f"Bearer {new_key(livemode=False)[0]}"
+    cabinet = KeyCabinet(drawer, PEPPERS)  # type: ignore[arg-type]  # as above
+    strangers: list[float] = []
+
+    async def come(told: str, at: float) -> bool:
+        return bool(await cabinet.authenticate(told, at=at, before_asking=lambda: strangers.append(at)))
+
+    assert await come(header, 1.0)
+    assert await come(header, 2.0)
+    assert await come(header, 7.0), "it is asked after anew, and is known nevertheless"
+    assert not await come(unknown, 8.0)
+    assert not await come(unknown, 9.0)
+    assert not await come("Bearer rk_test_cut", 10.0), "what is no key asks no one"
+    drawer.kept.clear()  # revoked
+    assert not await come(header, 13.0)
+    assert not await come(header, 14.0)
+
+    assert strangers == [1.0, 8.0, 9.0, 14.0]
+    assert len(drawer.asked) == 6
+
+
+async def test_a_stranger_who_is_turned_away_asks_nothing_of_the_database() -> None:  # SEC-27
+    drawer = Drawer()
+    cabinet = KeyCabinet(drawer, PEPPERS)  # type: ignore[arg-type]  # as above
+
+    def turn_away() -> None:
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        await cabinet.authenticate(f"Bearer {await made(drawer)}", at=1.0, before_asking=turn_away)
+    assert drawer.asked == []

@@ -26,6 +26,8 @@ from refund_service.refunds.wait import Waiters
 
 _ACTOR: Final = re.compile(r"[!-~]{1,255}")
 LONGEST_WAIT: Final = 20
+STRANGERS: Final = "strangers"
+"""The one bucket of all keys that were not known a moment ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,18 @@ async def authenticate(request: Request) -> None:
     house = cast("House", request.app.state.house)
     headers = request.headers.getlist("authorization")
     at = clock.seconds
-    principal = await house.cabinet.authenticate(headers[0], at=at()) if len(headers) == 1 else None
+
+    def allow_stranger() -> None:
+        # Anyone can make up keys of the right shape. All of them together may ask the database as
+        # often as one key may; who was known a moment ago is not held up by them.
+        if not (strangers := house.limiter.take(STRANGERS, now=at())).allowed:
+            raise strangers.refusal("Keys that are not known")
+
+    principal = (
+        await house.cabinet.authenticate(headers[0], at=at(), before_asking=allow_stranger)
+        if len(headers) == 1
+        else None
+    )
     if principal is None:
         raise Unauthorized("The request carries no API key of this service, or a revoked one.")
     visit = visit_of(request.scope)

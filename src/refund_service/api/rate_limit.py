@@ -33,10 +33,10 @@ class Allowance:
             "RateLimit": f'"key";r={self.remaining};t={self.full_in}',
         }
 
-    def refusal(self) -> RateLimited:
+    def refusal(self, who: str = "The key") -> RateLimited:
         """The 429 to answer with where the request was not allowed."""
         return RateLimited(
-            f"The key may send {self.burst} requests in {self.window} seconds.",
+            f"{who} may send {self.burst} requests in {self.window} seconds.",
             retry_after=self.next_in,
             limit=self.burst,
         )

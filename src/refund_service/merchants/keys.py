@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -86,8 +86,14 @@ class KeyCabinet:
         """End a key, known by its prefix; false where there is none to end."""
         return bool(await self._db.rows(_REVOKE, prefix=prefix, now=now))
 
-    async def authenticate(self, header: str | None, *, at: float) -> Principal | None:
-        """Who is behind an ``Authorization`` header, or ``None``; ``at`` is a clock for durations."""
+    async def authenticate(
+        self, header: str | None, *, at: float, before_asking: Callable[[], None] = lambda: None
+    ) -> Principal | None:
+        """Who is behind an ``Authorization`` header, or ``None``; ``at`` is a clock for durations.
+
+        ``before_asking`` is called before the database is asked about a key that was not known
+        lately, and may raise.
+        """
         scheme, _, key = (header or "").partition(" ")
         parts = _KEY.fullmatch(key.strip())
         if scheme.lower() != "bearer" or not parts or parts[4] != _checksum(parts[1], parts[2], parts[3]):
@@ -96,8 +102,11 @@ class KeyCabinet:
         known = self._seen.get(digest)
         if known is not None and known[0] > at:
             return known[1]
+        if known is None:
+            before_asking()
         principal = await self._look_up(parts[2], key.strip())
         if principal is None:
+            self._seen.pop(digest, None)
             return None
         if len(self._seen) >= _CACHED_AT_MOST:
             self._seen.clear()
