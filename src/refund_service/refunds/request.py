@@ -299,6 +299,7 @@ async def _exceeds(
         captured=payment.captured,
         held=payment.held,
         refunded=payment.refunded,
+        disputed=payment.disputed,
         currency=payment.currency,
         links=_link(payment),
         **more,

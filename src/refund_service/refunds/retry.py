@@ -185,6 +185,7 @@ def _refuse_impossible(refund: Refund) -> None:
             "The hold was given back when the refund failed, and others have taken what was left.",
             asked=refund["amount"],
             available=left,
+            disputed=refund["payment_disputed"],
             currency=refund["currency"],
             links={"payment": f"/v1/payments/{ids.show('payment', refund['payment_id'])}"},
         )
