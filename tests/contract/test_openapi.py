@@ -465,7 +465,7 @@ def some_body(name: str) -> object:
     return next(iter(examples(name).values())) if "requestBody" in OPERATIONS[name][2] else None
 
 
-async def test_every_operation_refuses_as_the_document_says(walk: Walk) -> None:  # SEC-01, SEC-03
+async def test_every_operation_refuses_as_the_document_says(walk: Walk) -> None:
     walk.ids |= NOBODY
     stranger = httpx.AsyncClient(base_url=walk.shop.house.url, trust_env=False)
     async with stranger, walk.shop.at(walk.shop.house.url, await walk.shop.new_key(Role.AUDITOR)) as auditor:
@@ -506,6 +506,7 @@ async def test_a_refund_is_refused_as_the_document_says(walk: Walk) -> None:
     await refused("order-not-found", order_id="ORDER-9")
     await refused("gateway-account-unknown", payment=inline | {"gateway_account": "elsewhere"})
     await refused("payment-contradictory", payment=inline | {"already_refunded": 101})
+    await refused("payment-not-captured", payment=inline | {"captured_at": "2999-01-01T00:00:00Z"})
     await refused("payment-exists", payment=inline | {"gateway_payment_id": "pi_3NbQ0yLkdIwHu7ix1aXcDpOe"})
     await refused("refund-not-replaceable", **payment, replaces=NOBODY["refund_id"])
     await walk.well("create_refund", payment | {"amount": 1, "reference": "R-1"})
@@ -551,6 +552,7 @@ async def test_a_payment_is_refused_as_the_document_says(walk: Walk) -> None:
     await refused("order-exists", **other, order=body["order"] | {"lines": [{"unit_price": 1}]})
     await refused("reference-exists", **other, reference=body["reference"])
     await refused("payment-contradictory", **other, already_refunded=101)
+    await refused("payment-not-captured", **other, captured_at="2999-01-01T00:00:00Z")
     await refused("gateway-account-unknown", **other, gateway_account="elsewhere")
     await walk.well("register_payment", other, key="once")
     await walk.refused("idempotency-key-reused", "register_payment", other | {"captured": 1}, key="once")

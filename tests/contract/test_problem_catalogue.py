@@ -46,6 +46,7 @@ CODES = {
     "payment-ambiguous": 409,
     "payment-contradictory": 422,
     "payment-exists": 409,
+    "payment-not-captured": 409,
     "payment-not-found": 404,
     "rate-limited": 429,
     "reason-unknown": 422,

@@ -29,6 +29,12 @@ class PaymentAmbiguous(Conflict):
     help = "Name one of `payments` as `payment_id`."
 
 
+class PaymentNotCaptured(Conflict):
+    code = "payment-not-captured"
+    title = "The payment is not captured yet"
+    help = "Register what has come in, once it has. What is only authorised is voided at the gateway."
+
+
 class PaymentContradiction(Unprocessable):
     code = "payment-contradictory"
     title = "The payment contradicts itself"

@@ -22,6 +22,7 @@ from refund_service.payments.surroundings import (
     refuse_contradiction,
     refuse_more_back_than_came_in,
     refuse_other_lines,
+    refuse_what_has_not_come_in,
 )
 
 TRIES: Final = 4
@@ -55,6 +56,7 @@ async def register_payment(
             refuse_contradiction(around.payment, new)
             return Registered(around.payment["id"], created=False)
         await refuse_other_lines(db, merchant_id, around, new)
+        refuse_what_has_not_come_in(new, now=now)
 
         payment_id = ids.new_id()
         binds = registration_binds(merchant_id, payment_id, new, around, actor=actor, now=now)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import Select, Text, and_, or_, select
 
 from refund_service import ids
+from refund_service.clock import rfc3339
 from refund_service.customers.tables import customers
 from refund_service.db.engine import Database
 from refund_service.db.errors import Duplicate
@@ -22,6 +24,7 @@ from refund_service.payments.errors import (
     OrderExists,
     PaymentContradiction,
     PaymentExists,
+    PaymentNotCaptured,
     ReferenceExists,
 )
 from refund_service.payments.new import NewPayment
@@ -125,6 +128,19 @@ def refuse_more_back_than_came_in(new: NewPayment) -> None:
             f"{new.already_refunded} given back of {new.captured.minor} captured.",
             captured=new.captured.minor,
             already_refunded=new.already_refunded,
+        )
+
+
+CLOCKS_DIFFER_BY: Final = timedelta(minutes=5)
+"""What a merchant's clock may be ahead of ours."""
+
+
+def refuse_what_has_not_come_in(new: NewPayment, *, now: datetime) -> None:
+    """Raise ``PaymentNotCaptured`` where the capture lies ahead: what has not come in cannot go back."""
+    if new.captured_at > now + CLOCKS_DIFFER_BY:
+        raise PaymentNotCaptured(
+            f"It is told to be captured at {rfc3339(new.captured_at)}.",
+            captured_at=rfc3339(new.captured_at),
         )
 
 

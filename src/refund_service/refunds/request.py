@@ -27,6 +27,7 @@ from refund_service.payments.surroundings import (
     refuse_contradiction,
     refuse_more_back_than_came_in,
     refuse_other_lines,
+    refuse_what_has_not_come_in,
 )
 from refund_service.policies.evaluate import Facts, evaluate
 from refund_service.policies.publish import rules_of
@@ -78,7 +79,7 @@ async def request_refund(
         facts = await read_facts(db, merchant_id, asked)
         if kept := kept_as(facts.kept, asked.claim):
             return await _replay(db, merchant_id, kept)
-        met = await _meet(db, merchant_id, asked, facts)
+        met = await _meet(db, merchant_id, asked, facts, now=now)
         if kept := kept_as(met.facts.kept, asked.claim):
             return await _replay(db, merchant_id, kept)
         facts, payment, amount = met.facts, met.payment, _amount(asked, met.payment)
@@ -154,12 +155,15 @@ class _Met:
     """Set where the payment is new and comes with the request."""
 
 
-async def _meet(db: Database, merchant_id: UUID, asked: RefundAsked, facts: RequestFacts) -> _Met:
+async def _meet(
+    db: Database, merchant_id: UUID, asked: RefundAsked, facts: RequestFacts, *, now: datetime
+) -> _Met:
     if asked.inline is None:
         return _Met(facts, _the_payment(asked, facts), None)
     around = await read_surroundings(db, merchant_id, asked.inline)
     if around.payment is None:
         refuse_more_back_than_came_in(asked.inline)
+        refuse_what_has_not_come_in(asked.inline, now=now)
         await refuse_other_lines(db, merchant_id, around, asked.inline)
         return _Met(facts, _inline_payment(asked, around), around)
     # It is registered already: the same as if it had been named by its id.

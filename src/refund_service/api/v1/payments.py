@@ -40,6 +40,7 @@ from refund_service.payments.errors import (
     OrderExists,
     PaymentContradiction,
     PaymentExists,
+    PaymentNotCaptured,
     PaymentNotFound,
     ReferenceExists,
 )
@@ -222,6 +223,7 @@ Writer = Annotated[Caller, needs(Scope.PAYMENTS_WRITE)]
         OrderExists,
         PaymentContradiction,
         PaymentExists,
+        PaymentNotCaptured,
         ReferenceExists,
     )
     | {200: {"model": PaymentOut, "description": "It was registered before"}},

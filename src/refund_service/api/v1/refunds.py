@@ -72,6 +72,7 @@ from refund_service.payments.errors import (
     PaymentAmbiguous,
     PaymentContradiction,
     PaymentExists,
+    PaymentNotCaptured,
     PaymentNotFound,
     ReferenceExists,
 )
@@ -227,6 +228,7 @@ RefundId = Annotated[UUID, path_id("refund_id", "refund", "`rf_…`")]
         PaymentAmbiguous,
         PaymentContradiction,
         PaymentExists,
+        PaymentNotCaptured,
         PaymentNotFound,
         ReasonUnknown,
         ReferenceExists,
