@@ -1,16 +1,16 @@
-"""SEC-27: a key gets its burst and its rate, and no key can make us forget or remember too much."""
+"""A key gets its burst and its rate, and no key can make us forget or remember too much."""
 
 from __future__ import annotations
 
 from refund_service.api.rate_limit import RateLimiter
 
 
-def test_a_burst_is_allowed_and_one_more_is_not() -> None:
+def test_a_burst_is_allowed_and_one_more_is_not() -> None:  # SEC-27
     limiter = RateLimiter(rate=2, burst=3)
     assert [limiter.take("k", now=0).allowed for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_refusal_says_when_to_come_again_and_means_it() -> None:
+def test_a_refusal_says_when_to_come_again_and_means_it() -> None:  # SEC-27
     limiter = RateLimiter(rate=0.5, burst=1)
     limiter.take("k", now=0)
     refusal = limiter.take("k", now=1).refusal()
@@ -33,7 +33,15 @@ def test_refused_requests_do_not_put_off_the_next_allowed_one() -> None:
     assert limiter.take("k", now=1.01).allowed
 
 
-def test_keys_do_not_share_a_bucket() -> None:
+def test_who_is_counted_after_one_who_came_later_costs_no_more_than_a_token() -> None:
+    limiter = RateLimiter(rate=10, burst=5)
+    assert limiter.take("a", now=100.0).remaining == 4
+    assert limiter.take("a", now=97.0).remaining == 3
+    assert limiter.take("a", now=100.0).remaining == 2
+    assert limiter.take("a", now=100.25).remaining == 3
+
+
+def test_keys_do_not_share_a_bucket() -> None:  # SEC-27
     limiter = RateLimiter(rate=1, burst=1)
     assert limiter.take("a", now=0).allowed
     assert limiter.take("b", now=0).allowed
@@ -51,7 +59,7 @@ def test_the_headers_tell_what_is_left() -> None:
     assert last.headers()["RateLimit"] == '"key";r=0;t=5'
 
 
-def test_only_so_many_keys_are_remembered_and_the_longest_unseen_go_first() -> None:
+def test_only_so_many_keys_are_remembered_and_the_longest_unseen_go_first() -> None:  # SEC-27
     limiter = RateLimiter(rate=1, burst=1, most_keys=2)
     for key in ("a", "b", "a", "c"):
         limiter.take(key, now=0)
