@@ -35,6 +35,7 @@ check: $(READY) ## Format, lint, types, imports, image, OpenAPI document, refere
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/refund-service openapi --check openapi/refund-service.v1.json
 	$(BIN)/refund-service docs --check docs/reference
+	$(BIN)/python tests/case_index.py --check
 	$(BIN)/refund-service migrate --check
 
 .PHONY: image-check
@@ -50,8 +51,9 @@ openapi: $(READY) ## Write the OpenAPI document anew from the code
 	$(BIN)/refund-service openapi --write openapi/refund-service.v1.json
 
 .PHONY: docs
-docs: $(READY) ## Write the reference pages anew from the code
+docs: $(READY) ## Write the reference pages anew from the code and the tests
 	$(BIN)/refund-service docs --write docs/reference
+	$(BIN)/python tests/case_index.py --write
 
 .PHONY: format
 format: $(READY) ## Format the code and mend what can be mended

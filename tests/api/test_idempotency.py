@@ -142,7 +142,7 @@ async def test_a_replay_of_a_failed_refund_shows_it_and_how_to_go_on_and_tries_n
 # -- what is no first use
 
 
-async def test_what_committed_nothing_leaves_the_key_free(shop: Shop) -> None:  # IDM-19
+async def test_what_committed_nothing_leaves_the_key_free(shop: Shop) -> None:  # IDM-19, INC-29
     payment = await shop.pay(5990)
     right = {"payment_id": payment["id"], "amount": 1250}
     problem(await post(shop, "one", b"{"), 400, "body-unreadable")
@@ -159,7 +159,7 @@ async def test_what_committed_nothing_leaves_the_key_free(shop: Shop) -> None:  
     assert await shop.count("refunds") == 1
 
 
-async def test_too_many_requests_are_refused_before_the_key_is_used(  # IDM-20
+async def test_too_many_requests_are_refused_before_the_key_is_used(  # IDM-20, SEC-27, FRD-12
     house: House, shop: Shop
 ) -> None:
     payment = await shop.pay(5990)
@@ -194,7 +194,7 @@ async def test_who_may_not_ask_does_not_use_the_key_up(shop: Shop) -> None:  # I
     assert await shop.count("refunds") == 1
 
 
-async def test_a_breakdown_before_the_commit_leaves_the_key_free(  # IDM-22
+async def test_a_breakdown_before_the_commit_leaves_the_key_free(  # IDM-22, INC-29
     own_house: House, own_shop: Shop
 ) -> None:
     db, payment = own_house.parts.db, await own_shop.pay(5990)
@@ -227,7 +227,7 @@ async def test_a_breakdown_before_the_commit_leaves_the_key_free(  # IDM-22
 # -- whose key it is
 
 
-async def test_a_key_is_one_merchants_own(shop: Shop, new_shop: Any) -> None:  # IDM-26
+async def test_a_key_is_one_merchants_own(shop: Shop, new_shop: Any) -> None:  # IDM-26, SEC-17, INC-30
     other: Shop = await new_shop()
     mine = await shop.pay(5990, gateway_payment_id="pi_same")
     theirs = await other.pay(5990, gateway_payment_id="pi_same")
@@ -246,7 +246,7 @@ async def test_a_key_is_one_merchants_own(shop: Shop, new_shop: Any) -> None:  #
     assert (len(shop.executions()), len(other.executions())) == (1, 1)
 
 
-async def test_a_key_in_test_mode_is_another_than_in_live_mode(  # IDM-28
+async def test_a_key_in_test_mode_is_another_than_in_live_mode(  # IDM-28, SEC-34
     house: House, shop: Shop, sandbox: Sandbox
 ) -> None:
     async with house.new_shop(sandbox, livemode=True) as live:
@@ -424,7 +424,7 @@ async def test_a_reference_may_stand_in_for_the_key(shop: Shop) -> None:  # IDM-
     assert await shop.count("refunds") == 2
 
 
-async def test_twins_under_two_keys_are_two_refunds(shop: Shop) -> None:  # IDM-41
+async def test_twins_under_two_keys_are_two_refunds(shop: Shop) -> None:  # IDM-41, INC-06, saleor/apps#2446
     payment = await shop.pay(300)
 
     twins = [await shop.refund(payment, 100) for _ in range(2)]

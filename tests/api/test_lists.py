@@ -189,7 +189,7 @@ async def test_pages_add_up_to_the_list_newest_first(shop: Shop, limit: int) -> 
     assert await walk(shop, "/v1/refunds", limit, status="failed") == []
 
 
-async def test_without_a_limit_a_page_has_twenty(shop: Shop) -> None:
+async def test_without_a_limit_a_page_has_twenty(shop: Shop) -> None:  # SEC-26
     await shop.stop_sends()
     payment = await shop.pay(5990)
     await asyncio.gather(*(shop.ask(payment, 1) for _ in range(21)))

@@ -60,7 +60,7 @@ async def nothing_written(shop: Shop) -> None:
         pytest.param('{"value":1}', "wrong-type", id="an object"),
     ],
 )
-async def test_an_amount_is_a_whole_number_from_one_to_the_largest(  # NUM-01, 02, 03, 05, 07, SEC-09
+async def test_an_amount_is_a_whole_number_from_one_to_the_largest(  # NUM-01, NUM-02, NUM-03, NUM-05, NUM-07, SEC-09, INC-01, hyperswitch#11491
     shop: Shop, amount: str, code: str
 ) -> None:
     payment = await shop.pay(5990)
@@ -98,7 +98,7 @@ async def test_a_number_that_json_does_not_know_or_bear_is_not_read(  # NUM-06
     await nothing_written(shop)
 
 
-async def test_the_least_and_the_largest_amount_are_taken_exactly(shop: Shop) -> None:  # NUM-05, 07
+async def test_the_least_and_the_largest_amount_are_taken_exactly(shop: Shop) -> None:  # NUM-05, NUM-07
     payment = await shop.pay(LARGEST)
     assert (payment["captured"], payment["available_decimal"]) == (LARGEST, "9999999999.99")
 
@@ -159,7 +159,7 @@ async def test_a_currency_is_an_upper_case_code_that_money_is_in(shop: Shop, cur
     assert await shop.count("payments") == 1
 
 
-async def test_money_goes_back_in_the_currency_it_came_in(shop: Shop) -> None:  # NUM-11, INC-19
+async def test_money_goes_back_in_the_currency_it_came_in(shop: Shop) -> None:  # NUM-11, INC-19, FRD-08
     payment = await shop.pay(5990, "EUR")
 
     told = problem(await shop.ask(payment, 1250, currency="USD"), 422, "currency-differs")
@@ -171,23 +171,53 @@ async def test_money_goes_back_in_the_currency_it_came_in(shop: Shop) -> None:  
 
 
 @pytest.mark.parametrize(
-    ("currency", "shown"), [("JPY", "1250"), ("EUR", "12.50"), ("KWD", "1.250"), ("CLF", "0.1250")]
+    ("currency", "captured", "amount", "shown"),
+    [
+        ("JPY", 100_000, 500, "500"),
+        ("JPY", 5800, 58, "58"),
+        ("JPY", 5800, 5800, "5800"),
+        ("HUF", 10_000, 1250, "12.50"),
+        ("UGX", 10_000, 1250, "1250"),
+        ("EUR", 10_000, 1250, "12.50"),
+        ("KWD", 10_000, 1250, "1.250"),
+        ("CLF", 10_000, 1250, "0.1250"),
+    ],
 )
-async def test_an_amount_means_the_same_in_every_currency(  # NUM-10
-    shop: Shop, currency: str, shown: str
+async def test_an_amount_means_the_same_in_every_currency(  # NUM-10, FRD-08, INC-20, INC-21, INC-22
+    shop: Shop, currency: str, captured: int, amount: int, shown: str
+) -> None:
+    payment = await shop.pay(captured, currency)
+
+    refund = await shop.refund(payment, amount)
+
+    assert (refund["amount"], refund["amount_decimal"], refund["currency"]) == (amount, shown, currency)
+    left = captured - amount
+    assert (refund["payment"]["refunded"], refund["payment"]["available"]) == (amount, left)
+    assert [(paid["amount"], paid["currency"]) for paid in shop.executions()] == [(amount, currency)]
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount"),
+    [
+        *(("JPY", told) for told in ("100.50", "100.0", '"100.50"')),
+        *(("KWD", told) for told in ("1.2345", "1.250", '"1.250"')),
+        *(("CLF", told) for told in ("0.1250", '"0.1250"')),
+        *(("EUR", told) for told in ("12.50", '"12.50"', '"12,50"', '"17,000"')),
+    ],
+)
+async def test_no_amount_is_told_in_the_units_that_people_read(  # NUM-10, INC-50
+    shop: Shop, currency: str, amount: str
 ) -> None:
     payment = await shop.pay(10_000, currency)
 
-    refund = await shop.refund(payment, 1250)
-
-    assert (refund["amount"], refund["amount_decimal"], refund["currency"]) == (1250, shown, currency)
-    assert [(paid["amount"], paid["currency"]) for paid in shop.executions()] == [(1250, currency)]
+    assert wrong(await ask_with(shop, payment["id"], amount)) == {"/amount": "wrong-type"}
+    await nothing_written(shop)
 
 
 @pytest.mark.parametrize(
     "amount", ["true", "1_000", " 100", "100.0", "1e2", "0", "-1", str(LARGEST + 1), "", "x"]
 )
-async def test_an_amount_to_look_for_is_as_strict(shop: Shop, amount: str) -> None:  # NUM-01, 02, 03
+async def test_an_amount_to_look_for_is_as_strict(shop: Shop, amount: str) -> None:  # NUM-01, NUM-02, NUM-03
     refused = await shop.client.get("/v1/refunds", params={"amount": amount})
 
     assert list(wrong(refused)) == ["/amount"]
@@ -212,7 +242,7 @@ async def test_an_amount_to_look_for_is_as_strict(shop: Shop, amount: str) -> No
         ("total", LARGEST + 1),
     ],
 )
-async def test_the_numbers_of_a_line_are_as_strict(  # NUM-01, 05
+async def test_the_numbers_of_a_line_are_as_strict(  # NUM-01, NUM-05
     shop: Shop, member: str, bad: object
 ) -> None:
     refused = await shop.client.post(

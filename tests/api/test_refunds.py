@@ -65,7 +65,9 @@ async def test_more_than_is_available_is_refused_with_the_numbers(shop: Shop) ->
     assert (await shop.payment(payment))["held"] == 5990
 
 
-async def test_what_was_authorised_beyond_the_capture_is_not_there_to_refund(shop: Shop) -> None:  # INC-44
+async def test_what_was_authorised_beyond_the_capture_is_not_there_to_refund(
+    shop: Shop,
+) -> None:  # INC-44, FRD-07
     # Authorised were 100; the merchant captured 40 and tells us of those.
     payment = await shop.pay(4000, metadata={"authorised": "10000"})
 

@@ -246,6 +246,27 @@ def test_no_room_and_no_file_has_a_name_that_says_nothing():
     assert named & nothing == set()
 
 
+LOOPS = {
+    "cli/demo.py",  # the sandbox beside the service
+    "cli/serving.py",  # the servers and the worker of this process
+    "jobs/worker.py",  # a heartbeat, and a job that is leased: whoever finds it unfinished takes it over
+}
+"""Who may start a task beside its caller, and what is lost when the process ends: nothing."""
+
+
+def test_no_money_work_is_begun_that_ends_with_the_process():  # INC-51
+    package = HOUSE / "src/refund_service"
+    begun = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if re.search(
+            r"\b(create_task|ensure_future|TaskGroup|call_later|call_soon\w*|run_coroutine_threadsafe|BackgroundTasks?)\b",
+            path.read_text(),
+        )
+    }
+    assert begun == LOOPS
+
+
 def test_every_room_can_be_seen_into_by_import_linter():
     rooms = {path.parent for path in CODE if path.is_relative_to(HOUSE / "src/refund_service")}
     blind = [str(room.relative_to(HOUSE)) for room in sorted(rooms) if not (room / "__init__.py").exists()]

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import UUID
 
 import pytest
+from explained import Explained, by_index, scans_of
 from house import settings_for
-from sqlalchemy import BigInteger, Executable, Float, Numeric, Table, text
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.expression import ClauseElement
+from sqlalchemy import BigInteger, Float, Numeric, Table, text
 
 from refund_service.app import put_together
 from refund_service.db.embedded import EmbeddedServer
@@ -83,7 +81,7 @@ def test_the_merchant_leads_every_key(table: Table) -> None:  # INV-18
 
 
 @every_merchants_table
-def test_no_row_can_point_into_another_merchants(table: Table) -> None:  # INV-18, SEC-03
+def test_no_row_can_point_into_another_merchants(table: Table) -> None:  # INV-18
     assert table.foreign_key_constraints
     for key in table.foreign_key_constraints:
         columns = [column.name for column in key.columns]
@@ -204,34 +202,6 @@ def test_personal_data_stand_in_rows_of_their_own() -> None:
 # Every filter has an index
 
 
-class Explain(Executable, ClauseElement):
-    """How the database would answer a statement."""
-
-    inherit_cache = False
-
-    def __init__(self, statement: Any) -> None:
-        self.statement = statement
-
-
-@compiles(Explain)
-def _explain(element: Explain, compiler: Any, **how: Any) -> str:
-    return f"EXPLAIN (FORMAT JSON) {compiler.process(element.statement, **how)}"
-
-
-@dataclass
-class Asked:
-    """Takes a list's statement and asks for its plan instead."""
-
-    db: Database
-    plan: dict[str, Any] = field(default_factory=dict)
-
-    async def rows(self, statement: Any, /, **binds: Any) -> Sequence[Any]:
-        found = await self.db.rows(cast("Any", Explain(statement)), **binds)
-        told = found[0]["QUERY PLAN"]
-        self.plan = (json.loads(told) if isinstance(told, str) else told)[0]["Plan"]
-        return []
-
-
 # Ids as of the summer of 2024: lists by time look for them in the order of ids.
 SHOP, ONE, LONG_AGO = UUID(int=1), UUID(int=(0x0190 << 112) + 77), datetime(2020, 1, 1, tzinfo=UTC)
 
@@ -271,6 +241,24 @@ SELECT lpad(m::text, 32, '0')::uuid, ('0190' || lpad(to_hex(n), 28, '0'))::uuid,
     CASE WHEN n = 77 THEN 'unknown_for_long' END, CASE WHEN n = 77 THEN now() END, 1,
     now() - make_interval(mins => n), now() - make_interval(mins => n)
 FROM generate_series(1, 2) m, generate_series(1, 3000) n
+"""
+
+
+DECIDED = """
+INSERT INTO decisions (merchant_id, id, payment_id, refund_id, outcome, rule, policy_version, explanation, facts,
+    trace, decided_for, decided_at)
+SELECT merchant_id, decision_id, payment_id, id, 'allowed', 'all', 0, 'It is within the policy.', '{}', '[]',
+    requested_by, created_at
+FROM refunds WHERE merchant_id = '00000000-0000-0000-0000-000000000001'
+"""
+
+MORE = """
+INSERT INTO refunds (merchant_id, id, payment_id, gateway_account_id, amount, currency, status, reason, metadata,
+    decision_id, idempotency_key, generation, requested_by, requested_with, version, created_at, updated_at)
+SELECT merchant_id, lpad(to_hex(n), 32, '0')::uuid, payment_id, gateway_account_id, amount, currency, status, reason,
+    metadata, decision_id, 'k-' || n, generation, requested_by, requested_with, version, now(), now()
+FROM refunds, generate_series(CAST(:first AS int), CAST(:last AS int)) n
+WHERE merchant_id = '00000000-0000-0000-0000-000000000001' AND id = '00000000-0000-0000-0000-000000000001'
 """
 
 
@@ -318,27 +306,10 @@ def test_every_filter_is_tried() -> None:
     assert list(PAYMENTS) == [field.name for field in fields(PaymentFilters)]
 
 
-def scans_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every node of a plan that reads an index."""
-    if "Index Name" in plan:
-        yield plan
-    for below in plan.get("Plans", ()):
-        yield from scans_of(below)
-
-
-def by_index(plan: dict[str, Any], table: str, column: str) -> bool:
-    """Whether the rows of ``table`` are found in an index by ``column``, and not looked through."""
-    return any(
-        scan["Index Name"] == column or re.search(rf"\b{column}\b", scan.get("Index Cond", ""))
-        for scan in scans_of(plan)
-        if re.match(rf"(pk|ix|uq)_{table}(_|$)", scan["Index Name"])
-    )
-
-
 @pytest.mark.parametrize("name", REFUNDS)
 async def test_a_filter_of_refunds_is_answered_by_an_index(crowded: Database, name: str) -> None:
     value, column = REFUNDS[name]
-    asked = Asked(crowded)
+    asked = Explained(crowded)
     await list_refunds(cast("Any", asked), SHOP, RefundFilters(**{name: value}), before=None, limit=21)
     assert by_index(asked.plan, "refunds", column), asked.plan
 
@@ -346,13 +317,31 @@ async def test_a_filter_of_refunds_is_answered_by_an_index(crowded: Database, na
 @pytest.mark.parametrize("name", PAYMENTS)
 async def test_a_filter_of_payments_is_answered_by_an_index(crowded: Database, name: str) -> None:
     value, column = PAYMENTS[name]
-    asked = Asked(crowded)
+    asked = Explained(crowded)
     await list_payments(cast("Any", asked), SHOP, PaymentFilters(**{name: value}), before=None, limit=21)
     assert by_index(asked.plan, "payments", column), asked.plan
 
 
-async def test_a_list_without_filters_reads_no_more_than_its_page(crowded: Database) -> None:
-    asked = Asked(crowded)
+async def test_a_list_stays_as_it_was_while_a_thousand_are_inserted(crowded: Database) -> None:  # CON-17
+    async with crowded.transaction() as tx:
+        await tx.execute(text(DECIDED))
+    found: list[UUID] = []
+    for page in range(10):
+        before = found[-1] if found else UUID(int=3001)
+        found += [
+            row["id"] for row in await list_refunds(crowded, SHOP, RefundFilters(), before=before, limit=300)
+        ]
+        async with crowded.transaction() as tx:
+            await tx.execute(text("SET LOCAL session_replication_role = replica"))
+            await tx.execute(text(MORE), {"first": 5001 + 100 * page, "last": 5100 + 100 * page})
+
+    assert found == [UUID(int=number) for number in range(3000, 0, -1)]
+    newest = await list_refunds(crowded, SHOP, RefundFilters(), before=None, limit=1001)
+    assert [row["id"].int for row in newest] == [*range(6000, 5000, -1), 3000]
+
+
+async def test_a_list_without_filters_reads_no_more_than_its_page(crowded: Database) -> None:  # SEC-26
+    asked = Explained(crowded)
     await list_refunds(cast("Any", asked), SHOP, RefundFilters(), before=ONE, limit=21)
     (scan,) = (one for one in scans_of(asked.plan) if one.get("Relation Name") == "refunds")
     assert (scan["Index Name"], scan["Scan Direction"]) == ("pk_refunds", "Backward")

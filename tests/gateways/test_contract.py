@@ -241,7 +241,7 @@ def test_traits_agree_with_each_other(name):
 
 
 @every_adapter
-def test_a_refund_as_documented_is_accepted_and_found(name):
+def test_a_refund_as_documented_is_accepted_and_found(name):  # hyperswitch#5298
     case, adapter = CASES[name], adapter_of(name)
     accepted = adapter.read_refund(response(case.success, case.refund), case.command)
     found = adapter.read_look_up(response(200, case.listed), PROBE)
@@ -291,7 +291,7 @@ def test_refused_credentials_are_a_matter_for_a_person(name):
 
 
 @every_adapter
-def test_a_status_that_no_one_documented_is_unknown(name):
+def test_a_status_that_no_one_documented_is_unknown(name):  # hyperswitch#5232
     case, adapter = CASES[name], adapter_of(name)
     for odd in ("archived", "", "SUCCEEDED", None, 1, True, ["succeeded"], {"succeeded": 1}):
         told = {**case.refund, case.statuses: odd}

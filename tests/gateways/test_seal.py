@@ -20,14 +20,14 @@ def test_what_is_sealed_opens_again_for_the_same_row(ring):
     assert ring.open(ring.seal(SECRET, bound_to=ROW), bound_to=ROW) == SECRET
 
 
-def test_what_is_sealed_shows_nothing_of_the_secret_and_is_never_twice_the_same(ring):
+def test_what_is_sealed_shows_nothing_of_the_secret_and_is_never_twice_the_same(ring):  # SEC-19
     one, two = ring.seal(SECRET, bound_to=ROW), ring.seal(SECRET, bound_to=ROW)
 
     assert b"sk_sandbox" not in one.blob
     assert one.blob != two.blob
 
 
-def test_another_row_or_another_merchant_cannot_open_it(ring):
+def test_another_row_or_another_merchant_cannot_open_it(ring):  # SEC-19
     merchant, row = uuid4(), uuid4()
     sealed = ring.seal(SECRET, bound_to=row_of(merchant, row))
 
@@ -36,7 +36,7 @@ def test_another_row_or_another_merchant_cannot_open_it(ring):
             ring.open(sealed, bound_to=wrong)
 
 
-def test_a_wrong_key_under_the_right_id_does_not_open_it(ring):
+def test_a_wrong_key_under_the_right_id_does_not_open_it(ring):  # SEC-19
     sealed = ring.seal(SECRET, bound_to=ROW)
 
     with pytest.raises(SealBroken):
@@ -51,7 +51,7 @@ def test_the_same_key_under_another_id_does_not_open_it():
         both.open(Sealed("copy", sealed.blob), bound_to=ROW)
 
 
-def test_a_key_that_is_not_on_the_ring_does_not_open_it(ring):
+def test_a_key_that_is_not_on_the_ring_does_not_open_it(ring):  # SEC-19
     sealed = ring.seal(SECRET, bound_to=ROW)
 
     with pytest.raises(SealBroken, match="old"):
@@ -76,7 +76,7 @@ def test_a_blob_that_was_cut_does_not_open(ring, length):
         ring.open(Sealed("old", sealed.blob[:length]), bound_to=ROW)
 
 
-def test_after_a_rotation_the_old_still_opens_and_the_new_key_seals(ring):
+def test_after_a_rotation_the_old_still_opens_and_the_new_key_seals(ring):  # SEC-19
     before = ring.seal(SECRET, bound_to=ROW)
     rotated = Keyring({"old": OLD, "new": NEW}, primary="new")
     after = rotated.seal(SECRET, bound_to=ROW)

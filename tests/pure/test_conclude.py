@@ -167,7 +167,7 @@ def test_a_person_is_called_when_nothing_leaves_for_long(
 
 
 @every_gateway
-def test_refused_credentials_pause_and_the_refund_stays_queued(traits: GatewayTraits) -> None:  # IDM-21
+def test_refused_credentials_pause_and_the_refund_stays_queued(traits: GatewayTraits) -> None:
     conclusion = said(Misconfigured("HTTP 401"), traits)
     assert (conclusion.event, conclusion.attention) == (RefundEvent.NOT_SENT, "gateway_account_paused")
     after_a_doubt = said(Misconfigured("HTTP 401"), traits, ambiguous=True)
@@ -552,7 +552,7 @@ def test_only_a_definite_no_fails_and_only_evidence_succeeds(  # promise 3
 
 
 @given(findings, asked_about, pasts, traits_of_any)
-def test_whatever_is_found_leads_to_a_move_of_the_table_and_to_someone_who_goes_on(
+def test_whatever_is_found_leads_to_a_move_of_the_table_and_to_someone_who_goes_on(  # adyen-magento2#1493
     finding: Finding, status: Status, past: dict[str, Any], traits: GatewayTraits
 ) -> None:
     conclusion, then = conclude_finding(case(status, **past), finding, traits)

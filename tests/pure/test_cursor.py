@@ -1,4 +1,4 @@
-"""SEC-08: a cursor is ours, unchanged, and for this very list, or it is refused."""
+"""A cursor is ours, unchanged, and for this very list, or it is refused."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def refused(cursor: str, filters: bytes = FILTERS, secret: bytes = SECRET) -> bo
 
 
 @given(PLACES, st.data())
-def test_a_cursor_with_one_letter_changed_is_refused(
+def test_a_cursor_with_one_letter_changed_is_refused(  # SEC-08
     place: tuple[UUID] | tuple[int, int, UUID], data: st.DataObject
 ) -> None:
     cursor = sign_cursor(SECRET, FILTERS, place)
@@ -47,11 +47,11 @@ def test_what_we_never_made_is_refused(cursor: str) -> None:
 
 
 @pytest.mark.parametrize("cursor", ["' OR 1=1 --", "", "=", "A", "%00", "é", "A" * 10_000])
-def test_metacharacters_and_rubbish_are_refused(cursor: str) -> None:
+def test_metacharacters_and_rubbish_are_refused(cursor: str) -> None:  # SEC-08
     assert refused(cursor)
 
 
-def test_a_cursor_is_good_for_its_own_list_only() -> None:
+def test_a_cursor_is_good_for_its_own_list_only() -> None:  # SEC-08
     cursor = sign_cursor(SECRET, FILTERS, (uuid4(),))
     assert refused(cursor, filters_fingerprint(merchant=UUID(int=2), list="refunds", status=["queued"]))
     assert refused(cursor, filters_fingerprint(merchant=UUID(int=1), list="refunds", status=["failed"]))
@@ -75,7 +75,7 @@ def test_shortened_or_lengthened_cursors_are_refused() -> None:
 
 
 @pytest.mark.parametrize(("limit", "fits"), [(1, True), (100, True), ("20", True), (0, False), (101, False)])
-def test_a_page_has_1_to_100_rows(limit: object, fits: bool) -> None:
+def test_a_page_has_1_to_100_rows(limit: object, fits: bool) -> None:  # SEC-26
     if fits:
         assert TypeAdapter(Limit).validate_python(limit) == int(str(limit))
     else:

@@ -109,7 +109,7 @@ def test_no_two_attempts_share_a_gateways_key(
     assert ids.gateway_key(*one) != ids.gateway_key(*other)
 
 
-def test_each_part_tells_gateway_keys_apart() -> None:  # IDM-26
+def test_each_part_tells_gateway_keys_apart() -> None:  # INC-04, INC-07, odoo#101243, hexclave#1429
     keys = {
         ids.gateway_key(merchant, key, generation)
         for merchant in (MERCHANT, uuid4())
@@ -156,12 +156,12 @@ def test_base_62_is_padded(value: int, length: int, shown: str) -> None:
 
 
 @given(st.floats(0, 1e6), st.floats(0, 1))
-def test_jitter_waits_a_little_longer_and_never_less(seconds: float, share: float) -> None:  # UNK-14, GWP-19
+def test_jitter_waits_a_little_longer_and_never_less(seconds: float, share: float) -> None:  # GWP-19
     jittered = ids.jitter(seconds, share)
     assert seconds <= jittered <= seconds * (1 + share) * (1 + 1e-9)
 
 
-def test_jitter_keeps_apart_what_failed_together() -> None:  # UNK-14
+def test_jitter_keeps_apart_what_failed_together() -> None:
     assert len({ids.jitter(60) for _ in range(100)}) > 90
 
 

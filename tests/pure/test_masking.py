@@ -1,4 +1,4 @@
-"""SEC-10, SEC-20, SEC-23: no card number, no key and no line break leaves through the log."""
+"""No card number, no key and no line break leaves through the log."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ CARDS = [
 
 @pytest.mark.parametrize("card", CARDS)
 @pytest.mark.parametrize("around", ["{}", "card {}, thanks", "PAN:{} 12/27 123", "visa{}x", "卡{}号"])
-def test_a_card_number_is_found_wherever_it_stands_and_masked(card: str, around: str) -> None:
+def test_a_card_number_is_found_wherever_it_stands_and_masked(
+    card: str, around: str
+) -> None:  # SEC-20, INC-36
     text = around.format(card)
     assert looks_like_card(text)
     assert mask_cards(text) == around.format(MASK)
@@ -109,14 +111,14 @@ def read(stream: io.BytesIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_a_line_is_one_line_whatever_is_in_it(lines: io.BytesIO) -> None:
+def test_a_line_is_one_line_whatever_is_in_it(lines: io.BytesIO) -> None:  # SEC-10
     structlog.get_logger().info("first\r\nsecond", note="a\nb\u2028c\x00\ud800", **{"x\ny": 1})
     assert lines.getvalue().count(b"\n") == 1
     assert b"\r" not in lines.getvalue()
     assert read(lines)[0]["note"] == "a\nb\u2028c\x00\ud800"
 
 
-def test_values_are_masked_however_deep_they_lie(lines: io.BytesIO) -> None:
+def test_values_are_masked_however_deep_they_lie(lines: io.BytesIO) -> None:  # SEC-20, INC-36
     structlog.get_logger().info(
         "told rk_test_0123456789",
         deep={"4111111111111111": ["sk_live_0123456789", ("4242424242424242",)]},
@@ -136,7 +138,7 @@ def test_numbers_stay_numbers(lines: io.BytesIO) -> None:
     assert line["at"].endswith("Z")
 
 
-def test_an_exception_is_told_without_local_variables_and_without_what_drivers_print_below(
+def test_an_exception_is_told_without_local_variables_and_without_what_drivers_print_below(  # SEC-23
     lines: io.BytesIO,
 ) -> None:
     def pay(secret: str) -> None:

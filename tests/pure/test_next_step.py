@@ -118,7 +118,7 @@ def test_nothing_is_sent_before_its_time(execute_after: datetime | None, taken: 
 
 @every_gateway
 @pytest.mark.parametrize("sent", [timedelta(0), timedelta(days=365)])
-def test_a_sending_that_no_one_ended_is_lost_and_never_repeated_at_once(  # IDM-14
+def test_a_sending_that_no_one_ended_is_lost_and_never_repeated_at_once(  # IDM-13
     traits: GatewayTraits, sent: timedelta
 ) -> None:
     assert kind(step(Status.PROCESSING, attempt(AttemptState.SENDING, sent=sent), traits)) is LoseTrack

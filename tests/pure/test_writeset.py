@@ -190,7 +190,7 @@ def test_every_write_locks_rows_in_one_order(told: str) -> None:
 
 
 @pytest.mark.parametrize("told", [told for _, told in OURS], ids=[name for name, _ in OURS])
-def test_every_write_names_the_merchant_or_the_lease(told: str) -> None:  # SEC-04
+def test_every_write_names_the_merchant_or_the_lease(told: str) -> None:
     for part in re.findall(r"\((?:UPDATE|DELETE FROM) (\w+) .*?RETURNING", told):
         condition = re.search(rf"\((?:UPDATE|DELETE FROM) {part} .*?RETURNING", told)
         assert condition is not None

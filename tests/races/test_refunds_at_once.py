@@ -26,7 +26,7 @@ def accepted(replies: list[httpx.Response]) -> list[dict[str, Any]]:
 
 async def test_of_a_hundred_refunds_of_sixty_of_a_hundred_one_is_accepted(
     crowd: Crowd,
-) -> None:  # CON-01, INC-01
+) -> None:  # CON-01, INC-01, hyperswitch#13182, eventyay#1405
     payment = await crowd.shop.pay(100)
 
     replies = await crowd.ask_at_once([{"payment": payment, "amount": 60}] * 100)
@@ -54,7 +54,9 @@ async def test_of_a_hundred_refunds_of_one_of_fifty_exactly_fifty_are_accepted(
     assert len(crowd.shop.executions()) == 50
 
 
-async def test_a_hundred_clients_at_one_payment_never_get_more_than_it_has(crowd: Crowd) -> None:
+async def test_a_hundred_clients_at_one_payment_never_get_more_than_it_has(
+    crowd: Crowd,
+) -> None:  # INV-01, INV-20, INC-45, hyperswitch#13182
     """Refunds, repetitions and cancels of all sizes, through two processes."""
     shop, chance = crowd.shop, random.Random(25)  # noqa: S311 - the same crowd each time
     captured = 5000
@@ -105,7 +107,9 @@ async def test_a_hundred_clients_at_one_payment_never_get_more_than_it_has(crowd
     await assert_promises_kept(shop.house)
 
 
-async def test_fifty_at_once_under_one_key_are_one_refund(crowd: Crowd) -> None:  # IDM-07
+async def test_fifty_at_once_under_one_key_are_one_refund(
+    crowd: Crowd,
+) -> None:  # IDM-07, INC-05, saleor/apps#2446
     payment, key = await crowd.shop.pay(), uuid4().hex
 
     replies = await crowd.ask_at_once([{"payment": payment, "amount": 1250, "key": key}] * 50)
@@ -285,7 +289,7 @@ async def attempt_key(shop: Shop, refund: dict[str, Any]) -> str | None:
 # --- workers ---------------------------------------------------------------------------------
 
 
-async def test_two_workers_send_each_refund_once(crowd: Crowd, sandbox: Sandbox) -> None:  # FLT-21
+async def test_two_workers_send_each_refund_once(crowd: Crowd, sandbox: Sandbox) -> None:  # FLT-21, INC-05
     shop = crowd.shop
     second = await shop.house.start_worker()
     try:

@@ -136,7 +136,7 @@ async def test_an_api_killed_after_the_commit_has_kept_what_it_could_not_say(  #
 
 
 @pytest.mark.parametrize("executed", [True, False])
-async def test_a_worker_killed_while_it_was_sending_leaves_a_doubt_that_is_cleared(  # IDM-13, FLT-02
+async def test_a_worker_killed_while_it_was_sending_leaves_a_doubt_that_is_cleared(  # IDM-13, FLT-02, vendure#3680
     own_house: House, start_process: Callable[..., Process], played: Callable[..., Any], executed: bool
 ) -> None:
     arrived, never = asyncio.Semaphore(0), asyncio.Event()

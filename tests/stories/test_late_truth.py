@@ -31,10 +31,12 @@ async def event_types(shop: Shop, refund: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("behaviour", ["pend", "requires_action"])
 @pytest.mark.parametrize("end", ["succeeded", "failed"])
-async def test_what_is_not_finished_is_asked_after_until_it_is(  # GWP-06
+async def test_what_is_not_finished_is_asked_after_until_it_is(  # GWP-06, emfcamp/Website#1017, solidus_stripe#265
     clock: Clock, till: Shop, behaviour: str, end: str
 ) -> None:
-    refund = (await till.ask(await till.pay(), 1250, metadata={"sandbox": behaviour})).json()
+    reply = await till.ask(await till.pay(), 1250, metadata={"sandbox": behaviour})
+    assert reply.status_code == 201, "what the gateway has not finished is no error of the request"
+    refund = reply.json()
     await clock.work()
     seen = await till.see(refund)
     assert seen["status"] == {"pend": "processing"}.get(behaviour, behaviour)
@@ -106,7 +108,7 @@ async def test_a_bank_reference_that_comes_later_is_kept(clock: Clock, till: Sho
 
 async def test_a_success_that_turns_is_reversed_and_made_good_by_another(
     clock: Clock, till: Shop
-) -> None:  # GWP-11
+) -> None:  # GWP-11, adyen-magento#631
     payment = await till.pay(2000)
     refund = await till.refund(payment, 2000, metadata={"sandbox": "fail_after_success:0.05"})
     assert (refund["status"], refund["payment"]["available"]) == ("succeeded", 0)
@@ -241,7 +243,7 @@ async def test_an_excess_goes_down_with_the_success_that_made_it(
 # --- refused, and tried again ----------------------------------------------------------------
 
 
-async def test_a_documented_refusal_gives_the_hold_back_and_may_be_tried_again(
+async def test_a_documented_refusal_gives_the_hold_back_and_may_be_tried_again(  # solidus#3831, vendure#3152
     new_till: Callable[..., Any], played: Callable[..., Any]
 ) -> None:
     gateway: PlayedGateway = await played(

@@ -457,7 +457,7 @@ def world(postgres: EmbeddedServer, migrated: str, sandbox: Sandbox) -> Iterator
     postgres.drop_database(name)
 
 
-def test_whatever_happens_in_whatever_order_no_promise_is_broken(world: World) -> None:
+def test_whatever_happens_in_whatever_order_no_promise_is_broken(world: World) -> None:  # INV-20, INC-45
     run_state_machine_as_test(
         lambda: Life(world),
         settings=settings(

@@ -206,7 +206,7 @@ async def test_a_paused_account_is_told_once_however_many_were_under_way(
 # --- nothing left this machine ---------------------------------------------------------------
 
 
-async def test_where_nothing_left_this_machine_it_is_queued_again_and_goes_under_the_same_key(  # FLT-13
+async def test_where_nothing_left_this_machine_it_is_queued_again_and_goes_under_the_same_key(  # FLT-13, hyperswitch#9622
     clock: Clock, till: Shop
 ) -> None:
     db = clock.house.parts.db

@@ -52,7 +52,7 @@ async def lost(shop: Shop, behaviour: str, amount: int = 1250, **more: Any) -> d
 
 async def test_a_part_whose_answer_was_lost_is_paid_out_once(
     clock: Clock, till: Shop
-) -> None:  # UNK-01, INC-03
+) -> None:  # UNK-01, INC-03, sub2api#5187, hyperswitch#3751
     payment = await till.pay(10_000)
 
     refund = await till.refund(payment, 3000, metadata={"sandbox": "lose_answer"})
@@ -70,7 +70,9 @@ async def test_a_part_whose_answer_was_lost_is_paid_out_once(
     assert len(sends(till)) == 1
 
 
-async def test_a_replay_follows_a_lost_answer_to_its_end(clock: Clock, till: Shop) -> None:  # IDM-14
+async def test_a_replay_follows_a_lost_answer_to_its_end(
+    clock: Clock, till: Shop
+) -> None:  # IDM-14, INC-02, medusa#16681
     payment, key = await till.pay(), uuid4().hex
     asked = {"amount": 1250, "key": key, "metadata": {"sandbox": "lose_answer"}}
     refund = await till.refund(payment, **asked)
@@ -89,7 +91,7 @@ async def test_a_replay_follows_a_lost_answer_to_its_end(clock: Clock, till: Sho
 @pytest.mark.parametrize(
     "behaviour", ["lose_answer", "cut_answer", "nonsense", "unknown_status", "error_500_executed", "slow:5"]
 )
-async def test_an_answer_that_says_nothing_certain_is_looked_up(  # UNK-01, INC-11, FLT-13
+async def test_an_answer_that_says_nothing_certain_is_looked_up(  # UNK-01, INC-11, FLT-13, hyperswitch#5232
     clock: Clock, new_till: Callable[..., Any], behaviour: str
 ) -> None:
     till = await new_till(time_limit_seconds=0.5)
@@ -176,7 +178,7 @@ async def test_a_request_that_was_lost_is_sent_again_once_it_was_missed_long_eno
 
 async def test_the_very_same_bytes_are_sent_again(
     clock: Clock, new_till: Callable[..., Any], played: Callable[..., Any]
-) -> None:  # INC-04
+) -> None:  # INC-04, hexclave#1429
     def play(asked: Asked) -> Reply | None:
         if not asked.is_send:
             return NOTHING_THERE
@@ -283,7 +285,7 @@ async def test_a_gateway_that_stays_silent_is_not_hammered(
 
 async def test_a_look_up_without_keys_sends_once_at_most(
     clock: Clock, new_till: Callable[..., Any]
-) -> None:  # GWP-04
+) -> None:  # GWP-04, chobbledotcom/tickets#2065
     till = await new_till(deduplicates=False)
     executed, not_executed = await lost(till, "lose_answer"), await lost(till, "lose_request", 900)
 

@@ -63,7 +63,7 @@ def any_column(table: str) -> str:
 
 
 @pytest.mark.parametrize("table", HISTORY)
-async def test_history_refuses_to_be_edited_or_deleted(
+async def test_history_refuses_to_be_edited_or_deleted(  # INV-08
     db: Database, quiet_shop: Shop, lived: dict[str, Any], table: str
 ) -> None:
     column = any_column(table)
@@ -117,12 +117,12 @@ async def test_every_history_table_is_named_here(db: Database) -> None:
 )
 async def test_no_payment_is_ever_beyond_its_capture(
     db: Database, quiet_shop: Shop, lived: dict[str, Any], values: str
-) -> None:  # NUM-07
+) -> None:  # INV-01, hyperswitch#11491
     with pytest.raises(InvariantBroken):
         await changed(db, quiet_shop, f"UPDATE payments SET {values} WHERE merchant_id = :merchant_id")
 
 
-async def test_up_to_the_edge_of_the_capture_the_tables_say_nothing(
+async def test_up_to_the_edge_of_the_capture_the_tables_say_nothing(  # INV-01
     db: Database, quiet_shop: Shop, lived: dict[str, Any]
 ) -> None:
     for values in ("held = 400", "disputed = 400", "held = 401, excess = 1", "refunded_elsewhere = 600"):
@@ -143,7 +143,7 @@ async def test_up_to_the_edge_of_the_capture_the_tables_say_nothing(
         "replaces = gen_random_uuid()",
     ],
 )
-async def test_no_refund_is_ever_what_it_cannot_be(
+async def test_no_refund_is_ever_what_it_cannot_be(  # INV-13, NUM-07, hyperswitch#11491
     db: Database, quiet_shop: Shop, lived: dict[str, Any], values: str
 ) -> None:
     with pytest.raises(InvariantBroken):
@@ -152,7 +152,7 @@ async def test_no_refund_is_ever_what_it_cannot_be(
 
 async def test_no_row_points_into_another_merchants(
     db: Database, quiet_shop: Shop, quiet_house: House, lived: dict[str, Any]
-) -> None:  # SEC-01
+) -> None:  # INV-18
     async with quiet_house.new_shop(quiet_shop.sandbox) as other:
         theirs = await other.pay()
         with pytest.raises(InvariantBroken):
@@ -187,7 +187,7 @@ async def copied(db: Database, shop: Shop, table: str, **other: str) -> None:
     ],
 )
 @pytest.mark.usefixtures("lived")
-async def test_what_is_there_once_cannot_be_there_twice(
+async def test_what_is_there_once_cannot_be_there_twice(  # INV-05
     db: Database, quiet_shop: Shop, table: str, other: dict[str, str], constraint: str
 ) -> None:
     with pytest.raises(Duplicate) as taken:

@@ -99,7 +99,7 @@ async def refused(db: Database, shop: Shop, writing: Any, guard: str) -> None:
 # --- marking as being sent -------------------------------------------------------------------
 
 
-async def test_the_attempt_with_its_key_and_bytes_is_written_before_anything_leaves(
+async def test_the_attempt_with_its_key_and_bytes_is_written_before_anything_leaves(  # killbill#1007
     db: Database, quiet_shop: Shop, sending: Callable[..., Any]
 ) -> None:
     refund, _ = await sending()
@@ -257,7 +257,7 @@ async def test_what_someone_else_has_settled_is_not_settled_again(
     await finish_job(db, job)
 
 
-async def test_one_gateway_refund_is_never_two_of_ours(
+async def test_one_gateway_refund_is_never_two_of_ours(  # INV-05, woocommerce-gateway-stripe#838
     quiet_shop: Shop, sending: Callable[..., Any], db: Database
 ) -> None:
     first, job = await sending()
