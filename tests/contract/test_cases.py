@@ -107,7 +107,8 @@ def kept(name: str) -> Kept:
 
 
 def test_each_case_stands_in_its_group_with_its_tests_or_its_reason() -> None:
-    told = page([kept("SEC-02"), kept("IDM-02"), kept("IDM-02"), kept("a/b#7")], {"IDM-01": "not yet"})
+    tests = [kept("SEC-02"), kept("IDM-02"), kept("IDM-02"), kept("a/b#7")]
+    told = page(tests, {"IDM-01": "not yet"}, {"SEC-02": "a part"})
 
     assert re.findall(r"^## (.+)", told, re.MULTILINE) == [
         "Idempotency keys",
@@ -122,6 +123,7 @@ def test_each_case_stands_in_its_group_with_its_tests_or_its_reason() -> None:
         f"|  | {link} |",
         "| case | what is promised | where |",
         f"| SEC-02 | {link} |",
+        "|  | - | not yet: a part |",
         "| thread | what is promised | where |",
         f"| a/b #7 | {link} |",
     ]
@@ -129,9 +131,14 @@ def test_each_case_stands_in_its_group_with_its_tests_or_its_reason() -> None:
 
 def test_a_case_with_a_test_has_no_reason_to_be_missing() -> None:
     with pytest.raises(Unreadable, match="IDM-01 has a test"):
-        page([kept("IDM-01")], {"IDM-01": "not yet"})
+        page([kept("IDM-01")], {"IDM-01": "not yet"}, {})
+
+
+def test_a_case_without_a_test_is_not_kept_in_part() -> None:
+    with pytest.raises(Unreadable, match="IDM-01 has no test"):
+        page([kept("IDM-02")], {}, {"IDM-01": "a part"})
 
 
 def test_a_case_of_no_group_is_an_error() -> None:
     with pytest.raises(Unreadable, match="ABC-01"):
-        page([kept("ABC-01")], {})
+        page([kept("ABC-01")], {}, {})

@@ -501,7 +501,7 @@ async def test_of_many_at_once_each_leaves_once(call):
     "credentials",
     [{}, {"token": "sk_sandbox_1\n"}, {"token": "sk_sandbox_1\r\nX-Evil: 1"}, {"token": "ключ"}],
 )
-async def test_credentials_that_cannot_be_sent_are_a_matter_for_a_person(
+async def test_credentials_that_cannot_be_sent_are_a_matter_for_a_person(  # SEC-10
     sender, account_at, new_command, credentials
 ):
     async with listening(saying(answer())) as server:
