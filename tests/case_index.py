@@ -62,11 +62,7 @@ NOT_YET: Final = {
     "no gateway here takes more than one step": "INC-47",
     "no money is split among sellers yet": "pay-connector#1809",
     # Strike these out as their tests come: a case that is named in both places is an error.
-    "its test is being written": (
-        "UNK-07 UNK-14 GWP-16 GWP-17 FLT-01 FLT-04 FLT-05 FLT-06 FLT-08 FLT-14 FLT-17 FLT-22 FLT-24 "
-        "KILL-01 KILL-02 KILL-03 KILL-04 KILL-05 KILL-08 KILL-09 KILL-10 KILL-13 KILL-14 KILL-15 KILL-16 "
-        "KILL-18 SEC-02 INC-25"
-    ),
+    "its test is being written": "SEC-02",
 }
 """Why a case has no test: reason, and the cases."""
 

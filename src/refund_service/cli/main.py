@@ -65,7 +65,15 @@ def run_command() -> None:
     """Run a command; what can be told in one line is not told as a stack trace."""
     try:
         cli()
-    except (EmbeddedError, NoDatabase, RefundServiceError, SchemaRefused, SealBroken, OSError, ValueError) as error:
+    except (
+        EmbeddedError,
+        NoDatabase,
+        RefundServiceError,
+        SchemaRefused,
+        SealBroken,
+        OSError,
+        ValueError,
+    ) as error:
         screen.print(f"[red]error:[/red] {error}", soft_wrap=True, highlight=False)
         sys.exit(1)
 
