@@ -2,7 +2,7 @@
 
 SQLAlchemy finds the compiled form of a statement by comparing its whole structure, at each
 execution; for the statements of this house, which are constants, that and what follows cost
-several times what the driver itself needs (ADR 18). So a statement is compiled at its first
+several times what the driver itself needs (ADR 13). So a statement is compiled at its first
 use and kept beside itself: its text, and for each of its places the bind that goes there.
 
 Only constants of a module are to come here, or statements that are made once and kept: one that is

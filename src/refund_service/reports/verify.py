@@ -3,7 +3,7 @@
 Each check is one statement that returns what should not be there. They read what is committed
 and lock nothing. Each looks at a moment of its own: all that it compares, it reads in one
 statement, and a snapshot over all of them would keep PostgreSQL from cleaning up for the whole
-time (ADR 16).
+time (ADR 12).
 
 Sums over the refunds of a payment are taken payment by payment, by its index: joined, they would
 be planned by how many refunds were open when PostgreSQL last counted, which is none on the day
