@@ -18,5 +18,7 @@ def upgrade() -> None:
         sa.Column("looked_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("says", name=op.f("pk_verifications")),
     )
-    for table in ("refunds", "payments"):
-        op.drop_index(op.f(f"ix_{table}_merchant_id_created_at_id"), table_name=table)
+    with op.get_context().autocommit_block():
+        for table in ("refunds", "payments"):
+            index = op.f(f"ix_{table}_merchant_id_created_at_id")
+            op.drop_index(index, table_name=table, postgresql_concurrently=True, if_exists=True)
