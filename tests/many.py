@@ -20,7 +20,7 @@ COPIED = {
         "idempotency_key": NAME,
         "gateway_refund_id": NAME,
     },
-    "attempts": {"refund_id": ID, "key": ID},
+    "attempts": {"refund_id": ID, "key": ID, "gateway_refund_id": NAME},
     "refund_transitions": {"refund_id": ID},
     "events": {"id": ID, "resource_id": ID},
     "idempotency_keys": {"key": NAME, "resource_id": ID},

@@ -17,6 +17,7 @@ from refund_service.refunds.watch import watch_refunds
 from refund_service.reports.verify import CHECKS, verify_promises
 
 FEW, MANY = 50, 400
+BEING_SENT = "what is being sent is taken over when its worker's lease is over"
 
 
 async def visited(db: Database, statement: str) -> int:
@@ -86,6 +87,6 @@ async def test_no_check_costs_more_than_in_proportion_to_the_database(
         says: (few[says], many[says]) for says in many if many[says] > few[says] * growth * 1.5 + 500
     }
     assert out_of_proportion == {}
-    # And every check has looked at something.
-    assert min(many.values()) >= MANY
+    # And every check has looked at something, but for the one about what is just being sent.
+    assert [says for says in many if many[says] < MANY] == [BEING_SENT]
     assert [one for one in await verify_promises(db) if one.rows] == []

@@ -181,7 +181,7 @@ class Database:
                 lent.invalidate(error)
             raise
         finally:
-            await greenlet_spawn(lent.close)
+            lent.close()
         return [dict(row) for row in rows]
 
 
@@ -221,6 +221,8 @@ def make_engine(options: DatabaseOptions) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=options.pool_timeout,
         pool_use_lifo=True,
+        # Nothing is left to roll back: a statement is its own transaction, and ``transaction`` ends its own.
+        pool_reset_on_return=None,
         connect_args=connect_args,
         query_cache_size=500,
     )
