@@ -16,7 +16,7 @@ UV_VERSION := 0.13.9
 
 .PHONY: help
 help: ## List what can be done
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 22
 
 .PHONY: run
 run: $(READY) ## Start everything with a test merchant and paid orders to refund
@@ -25,6 +25,17 @@ run: $(READY) ## Start everything with a test merchant and paid orders to refund
 .PHONY: test
 test: $(READY) ## Run every test
 	$(BIN)/pytest $(PYTEST)
+
+# Seconds of load, and one run for each seed: make prove SECONDS=60 SEEDS=7
+SECONDS ?= 600
+SEEDS ?= 1,2,3
+.PHONY: prove
+prove: $(READY) ## Break everything under load, and compare with what the gateway paid (SECONDS=600 SEEDS=1,2,3)
+	PYTHONPATH=tests $(BIN)/python -m chaos --seconds $(SECONDS) --seeds $(SEEDS)
+
+.PHONY: prove-mutants
+prove-mutants: $(READY) ## Show that such a run finds bugs that were planted
+	PYTHONPATH=tests $(BIN)/python -m chaos --mutants --seconds 60
 
 .PHONY: check
 check: $(READY) ## Format, lint, types, imports, image, OpenAPI document, reference pages, migrations

@@ -98,6 +98,10 @@ class FaultProxy:
         netloc = f"{login}@127.0.0.1:{self.port}" if login else f"127.0.0.1:{self.port}"
         return parts._replace(netloc=netloc, query="").geturl()
 
+    def lead_to(self, target: str) -> None:
+        """From now on carry to the host that this URL names."""
+        self.target = _address(target)
+
     def turn(self, fault: Fault, *, seconds: float | None = None, length: int | None = None) -> None:
         """From now on fail like this; what met the fault before it is aborted."""
         self.seconds = self.seconds if seconds is None else seconds
@@ -167,8 +171,7 @@ class FaultProxy:
             self._hit(line)
             raise _Aborted
         assert line.far is not None
-        line.far.write(data)
-        await line.far.drain()
+        await _write(line.far, data)
         if self.on_request is not None:
             self.on_request(data)
 
@@ -179,8 +182,7 @@ class FaultProxy:
                 raise _Aborted
             case Fault.CUT_ANSWER:
                 self._hit(line)
-                line.near.write(data[: self.length])
-                await line.near.drain()
+                await _write(line.near, data[: self.length])
                 raise _Aborted
             case Fault.LATENCY:
                 self._hit(line)
@@ -188,19 +190,24 @@ class FaultProxy:
             case Fault.SLOW:
                 self._hit(line)
                 for at in range(0, len(data), DRIP):
-                    line.near.write(data[at : at + DRIP])
-                    await line.near.drain()
+                    await _write(line.near, data[at : at + DRIP])
                     await asyncio.sleep(self.seconds)
                 return
             case _:
                 pass
-        line.near.write(data)
-        await line.near.drain()
+        await _write(line.near, data)
 
     def _hit(self, line: _Line) -> None:
         if not line.hit:
             line.hit = True
             self.met[self.fault] += 1
+
+
+async def _write(end: asyncio.StreamWriter, data: bytes) -> None:
+    if end.is_closing():  # aborted meanwhile
+        raise _Aborted
+    end.write(data)
+    await end.drain()
 
 
 def _address(url: str) -> tuple[str, int] | str:

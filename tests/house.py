@@ -298,6 +298,14 @@ class Process:
             lines.append(line)
         return lines
 
+    def read_so_far(self) -> list[bytes]:
+        """The lines of its output that are there and not read yet."""
+        lines = []
+        with contextlib.suppress(queue.Empty):
+            while (line := self._lines.get_nowait()) is not None:
+                lines.append(line)
+        return lines
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -311,6 +319,10 @@ class Process:
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def ended(self) -> bool:
+        """Whether it is no more."""
+        return self._process.poll() is not None
 
     def wait(self, seconds: float = 25) -> int:
         return self._process.wait(seconds)

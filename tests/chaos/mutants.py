@@ -1,0 +1,187 @@
+"""Six bugs that others had, planted on purpose: the checker is worth what it finds.
+
+A mutant is data: in these files, in place of this text, that text. It is made on a copy of the
+source that the processes import in place of ours, so nothing is patched at run time and the
+product holds no test code.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+SOURCE: Final = Path(__file__).resolve().parents[2] / "src"
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One place of the source."""
+
+    file: str
+    """Below ``src/refund_service``."""
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One bug."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    statements: tuple[str, ...] = ()
+    """What the schema loses with it, where a constraint would stop it."""
+
+
+MUTANTS: Final = (
+    # Read, compare, write: right for one request at a time. What the systems did that we learned from.
+    Mutant(
+        "no guard on available",
+        (
+            Edit(
+                "refunds/creation.py",
+                """
+                available(payments) >= P("amount", BigInteger),
+                or_(expected""",
+                """
+                or_(expected""",
+            ),
+        ),
+        ("ALTER TABLE payments DROP CONSTRAINT ck_payments_within_capture",),
+    ),
+    # Two requests under one key at once both find nothing kept.
+    Mutant(
+        "key stored after",
+        (
+            Edit(
+                "refunds/creation.py",
+                """    write = WriteSet("refunds.create")
+    claim_key(write)
+    if inline:""",
+                """    write = WriteSet("refunds.create")
+    if inline:""",
+            ),
+            Edit(
+                "refunds/creation.py",
+                """    _add_refund(write)
+    return write.done()
+""",
+                """    _add_refund(write)
+    return write.done()
+
+
+def _keep_key() -> Select[Any]:
+    write = WriteSet("refunds.keep_key")
+    claim_key(write)
+    return write.done()
+
+
+KEEP_KEY: Final = _keep_key()
+""",
+            ),
+            Edit(
+                "refunds/request.py",
+                """            await db.write(CREATE[inline], **binds)
+""",
+                """            kept = {name: binds.pop(name) for name in list(binds) if name.startswith("claim_")}
+            await db.write(CREATE[inline], claim_key=kept["claim_key"], **binds)
+            await db.write(KEEP_KEY, merchant_id=merchant_id, now=now, **kept)
+""",
+            ),
+            Edit(
+                "refunds/request.py",
+                "    CREATE,\n",
+                "    CREATE,\n    KEEP_KEY,\n",
+            ),
+        ),
+        ("DROP INDEX uq_refunds_idempotency_key",),
+    ),
+    # A fresh key for every call: the gateway cannot know that it is the same refund.
+    Mutant(
+        "new gateway key on a resend",
+        (
+            Edit(
+                "refunds/advance.py",
+                "    request = case.request or gateway.render_refund(case.command, case.account)\n",
+                """    command = replace(case.command, key=ids.new_id()) if case.request else case.command
+    request = gateway.render_refund(command, case.account)
+""",
+            ),
+            Edit(
+                "refunds/advance.py",
+                "from refund_service import metrics\n",
+                "from refund_service import ids, metrics\n",
+            ),
+        ),
+    ),
+    # Silence taken for a no.
+    Mutant(
+        "timeout read as failed",
+        (
+            Edit(
+                "gateways/send.py",
+                "        case NotSent() | Unknown() | Misconfigured():\n            return reply\n",
+                """        case Unknown(seen) if "Timeout" in seen:
+            return Declined(DeclineCode.OTHER, "timeout", seen)
+        case NotSent() | Unknown() | Misconfigured():
+            return reply
+""",
+            ),
+            Edit(
+                "gateways/send.py",
+                "    CannotTell,\n    Finding,\n",
+                "    CannotTell,\n    DeclineCode,\n    Declined,\n    Finding,\n",
+            ),
+        ),
+    ),
+    # The gateway's own trouble taken for its no.
+    Mutant(
+        "5xx read as failed",
+        (
+            Edit(
+                "gateways/sandbox/adapter.py",
+                """            case status:
+                return Unknown(f"HTTP {status}, {code}")
+""",
+                """            case status if status >= 500:
+                return Declined(DeclineCode.OTHER, code, _message(told))
+            case status:
+                return Unknown(f"HTTP {status}, {code}")
+""",
+            ),
+        ),
+    ),
+    # Who was frozen with a job in hand sends it, though it is another's by now or canceled.
+    Mutant(
+        "lease not checked before a send",
+        (
+            Edit(
+                "refunds/advance.py",
+                """        except BaseException:
+            desk.breaker.give_back(case.account.id)
+            raise
+        answer""",
+                """        except WriteRefused as refused:
+            if refused.guard != "lease":
+                raise
+        answer""",
+            ),
+        ),
+    ),
+)
+
+
+def mutated(mutant: Mutant, folder: Path) -> Path:
+    """A copy of the source with this bug; the folder that holds it."""
+    shutil.copytree(
+        SOURCE, folder
+    )  # with what is compiled already, which stays valid for what is not changed
+    for edit in mutant.edits:
+        path = folder / "refund_service" / edit.file
+        text = path.read_text()
+        if text.count(edit.before) != 1:
+            raise ValueError(f"{mutant.name}: its place in {edit.file} is gone")
+        path.write_text(text.replace(edit.before, edit.after))
+    return folder
