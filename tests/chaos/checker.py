@@ -1,12 +1,14 @@
 """What must hold at every moment, looked at as answers and executions come in.
 
-It knows what the clients were told and what the gateway has executed, and nothing of the service.
+It knows what the clients were told and what the gateway has executed; of the service's inside only
+what ``verify`` says of it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
@@ -14,6 +16,7 @@ from typing import Any, Final
 from chaos.history import Exchange, Outcome
 from chaos.script import Intent, Kind
 from chaos.truth import Execution, Truth
+from refund_service.reports.verify import Finding
 
 ENDED_UNDONE: Final = {"failed", "canceled"}
 
@@ -51,6 +54,12 @@ class Checker:
         """Something that must not be."""
         self.violations.append(what)
         self.found.set()
+
+    def promises(self, findings: Iterable[Finding]) -> None:
+        """What the service says of itself."""
+        for finding in findings:
+            if finding.rows:
+                self.wrong(f"promise {finding.promise}: {finding.says}: {finding.rows}")
 
     def answered(self, exchange: Exchange) -> None:
         """A client has got an answer, or none."""

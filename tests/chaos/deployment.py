@@ -90,10 +90,11 @@ class Member:
             self._listen(process)
             if self._told_to_end is not None and time.monotonic() - self._told_to_end > LONGEST_END:
                 self.wrong(f"{self.name} did not end within {LONGEST_END} s of SIGTERM")
-                process.kill()
+                self.kill()
             await asyncio.sleep(0.02)
-        if self._told_to_end is None and not self._killed:
-            self.wrong(f"{self.name} ended by itself")
+        code = process.wait()
+        if not self._killed and (self._told_to_end is None or code != 0):
+            self.wrong(f"{self.name} ended {'by itself' if self._told_to_end is None else ''} with {code}")
 
     def _listen(self, process: Process) -> list[bytes]:
         lines = process.read_so_far()
@@ -111,6 +112,8 @@ class Member:
         self._signal(signal.SIGKILL)
 
     def ask_to_end(self) -> None:
+        """Taken off the balancer, then SIGTERM: what is in flight is answered."""
+        self.up.clear()
         self._told_to_end = time.monotonic()
         self._signal(signal.SIGTERM)
 

@@ -26,7 +26,6 @@ from chaos.script import CLIENTS, Script
 from chaos.trouble import BadWeather
 from chaos.truth import Truth
 from refund_service import ids
-from refund_service.db.engine import Database
 from refund_service.reports.verify import verify_promises
 
 EVERY = 0.3
@@ -83,12 +82,7 @@ class Run:
         db = self.deployment.house.parts.db
         while True:
             await asyncio.sleep(VERIFY_EVERY)
-            await self._verify(db)
-
-    async def _verify(self, db: Database) -> None:
-        for finding in await self.deployment.insist(partial(verify_promises, db)):
-            if finding.rows:
-                self.checker.wrong(f"promise {finding.promise}: {finding.says}: {finding.rows}")
+            self.checker.promises(await self.deployment.insist(partial(verify_promises, db)))
 
 
 async def prove(

@@ -22,7 +22,7 @@ def named(mutant: Mutant) -> str:
 
 async def test_whatever_breaks_nothing_is_paid_twice_and_nothing_is_lost(
     tmp_path: Path,
-) -> None:  # GWP-01, GWP-02, GWP-04, GWP-05, INV-01, INV-02, INV-05, INV-08, INV-09, INV-17, INV-20, FLT-01, FLT-02, FLT-03, FLT-04, FLT-05, FLT-06, FLT-13, FLT-21
+) -> None:  # GWP-01, GWP-02, GWP-05, INV-01, INV-02, INV-05, INV-09, INV-17, INV-20, CON-09, FLT-01, FLT-03, FLT-13, FLT-21
     report = await prove(1, SECONDS, tmp_path)
 
     assert report.verdict is Verdict.PASSED, report.as_text()

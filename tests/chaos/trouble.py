@@ -33,8 +33,8 @@ TERMINATE: Final = text(
     """
     SELECT count(pg_terminate_backend(pid)) FROM (
         SELECT pid FROM pg_stat_activity
-        WHERE datname = current_database() AND application_name LIKE 'refund%'
-          AND application_name <> 'prove' ORDER BY random() LIMIT 4
+        WHERE datname = current_database() AND application_name = 'refund-service'
+        ORDER BY random() LIMIT 4
     ) chosen
     """
 )
@@ -206,8 +206,3 @@ class BadWeather:
             self.cycles += 1
             if time.monotonic() > until:
                 return
-
-    @property
-    def missing(self) -> list[str]:
-        """The kinds that have not hit anything yet."""
-        return [name for name, hits in self.hits.items() if not hits]
