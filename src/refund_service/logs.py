@@ -141,4 +141,6 @@ def configure(level: str = "info", *, stream: BinaryIO | None = None) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(threshold, logging.INFO), handlers=[_Lines()], force=True)
+    # It tells each call with its whole URL, payment references included; what came of one the worker tells.
+    logging.getLogger("httpx").setLevel(max(threshold, logging.WARNING))
     logging.captureWarnings(capture=True)

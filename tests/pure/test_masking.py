@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 import structlog
 from hypothesis import given
@@ -165,6 +166,13 @@ def test_what_others_log_goes_the_same_way(lines: io.BytesIO) -> None:
     (line,) = read(lines)
     assert line["event"] == f"card {MASK}\n"
     assert (line["level"], line["logger"], line["exception"]["message"]) == ("error", "uvicorn.error", "a")
+
+
+async def test_a_call_to_a_gateway_leaves_no_line_with_its_address(lines: io.BytesIO) -> None:
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    async with httpx.AsyncClient(transport=transport) as client:
+        await client.get("http://gateway.invalid/v1/refunds?payment=pi_of_a_customer")
+    assert lines.getvalue() == b""
 
 
 def test_what_is_below_the_threshold_is_not_written(lines: io.BytesIO) -> None:
