@@ -65,36 +65,30 @@ MUTANTS: Final = (
             ),
             Edit(
                 "refunds/creation.py",
-                """    _add_refund(write)
-    return write.done()
-""",
-                """    _add_refund(write)
-    return write.done()
-
-
-def _keep_key() -> Select[Any]:
+                "def _refuse(*, inline: bool, keyed: bool) -> Select[Any]:\n",
+                """def _keep_key():
     write = WriteSet("refunds.keep_key")
     claim_key(write)
     return write.done()
 
 
-KEEP_KEY: Final = _keep_key()
+async def create_then_keep(db, inline, binds):
+    claim = {name: value for name, value in binds.items() if name.startswith("claim_")}
+    rest = {name: value for name, value in binds.items() if name not in claim}
+    made = await db.write(CREATE[inline], claim_key=claim["claim_key"], **rest)
+    await db.write(_keep_key(), merchant_id=binds["merchant_id"], now=binds["now"], **claim)
+    return made
+
+
+def _refuse(*, inline: bool, keyed: bool) -> Select[Any]:
 """,
             ),
             Edit(
                 "refunds/request.py",
-                """            await db.write(CREATE[inline], **binds)
-""",
-                """            kept = {name: binds.pop(name) for name in list(binds) if name.startswith("claim_")}
-            await db.write(CREATE[inline], claim_key=kept["claim_key"], **binds)
-            await db.write(KEEP_KEY, merchant_id=merchant_id, now=now, **kept)
-""",
+                "await db.write(CREATE[inline], **binds)\n",
+                "await create_then_keep(db, inline, binds)\n",
             ),
-            Edit(
-                "refunds/request.py",
-                "    CREATE,\n",
-                "    CREATE,\n    KEEP_KEY,\n",
-            ),
+            Edit("refunds/request.py", "    CREATE,\n", "    CREATE,\n    create_then_keep,\n"),
         ),
         ("DROP INDEX uq_refunds_idempotency_key",),
     ),

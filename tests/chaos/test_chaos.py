@@ -22,7 +22,7 @@ def named(mutant: Mutant) -> str:
 
 async def test_whatever_breaks_nothing_is_paid_twice_and_nothing_is_lost(
     tmp_path: Path,
-) -> None:  # GWP-01, GWP-02, GWP-05, INV-01, INV-02, INV-05, INV-09, INV-17, INV-20, CON-09, FLT-01, FLT-03, FLT-13, FLT-21
+) -> None:  # GWP-01, GWP-02, GWP-05, INV-01, INV-02, INV-05, INV-08, INV-09, INV-17, INV-20, CON-09, FLT-01, FLT-03, FLT-13, FLT-21
     report = await prove(1, SECONDS, tmp_path)
 
     assert report.verdict is Verdict.PASSED, report.as_text()
@@ -33,6 +33,8 @@ async def test_a_planted_bug_is_found(mutant: Mutant, tmp_path: Path) -> None:
     report = await prove(1, SECONDS, tmp_path, mutant=mutant, at_first=True)
 
     assert report.verdict is Verdict.VIOLATED, f"{mutant.name} was not found\n{report.as_text()}"
+    # One that only crashes would show that crashes are found.
+    assert "answered 500" not in report.violations[0]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=named)
