@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
 import pytest
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -90,6 +92,13 @@ def test_a_database_that_does_not_answer_is_away(error: Exception) -> None:
 
 def test_a_connection_that_broke_means_away_whatever_it_said() -> None:
     assert type(translate(database_said("XX000", lost=True))) is DatabaseUnavailable
+
+
+def test_a_connection_that_breaks_while_it_is_made_is_told_as_any_other() -> None:
+    # SQLAlchemy's pool raises its own kind of error there, which is none of its documented ones.
+    broken = AsyncAdapt_asyncpg_dbapi.Error("connection was closed in the middle of operation")
+    broken.__cause__ = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+    assert type(translate(broken)) is DatabaseUnavailable
 
 
 def test_a_pool_that_is_used_up_is_busy() -> None:

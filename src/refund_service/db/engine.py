@@ -44,6 +44,9 @@ Row = Mapping[str, Any]
 """A row that was read: its columns by name."""
 
 
+ANSWERS_WITHIN: Final = 20.0
+"""Seconds, longer than PostgreSQL's own limit for a statement: by then the line to it is dead, unsaid."""
+
 AFTER_DEADLOCK: Final = 0.02
 """Seconds."""
 
@@ -171,7 +174,7 @@ class Database:
         lent = await greenlet_spawn(self._engine.sync_engine.raw_connection)
         driver = cast("asyncpg.Connection[Any]", lent.driver_connection)
         try:
-            rows = await driver.fetch(text_, *arguments)
+            rows = await driver.fetch(text_, *arguments, timeout=ANSWERS_WITHIN)
         except BaseException as error:
             if driver.is_closed():
                 # The others were made to the same server, which may have gone: none is taken unseen.

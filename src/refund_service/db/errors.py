@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import asyncpg
+from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -81,6 +82,9 @@ def translate(error: Exception) -> Exception:
         # From a transaction, which SQLAlchemy runs: the driver's own error stands behind its own.
         cause = getattr(error.orig, "__cause__", None) or error.orig
         return _translated(cause, lost=error.connection_invalidated) or error
+    if isinstance(error, AsyncAdapt_asyncpg_dbapi.Error):
+        # From SQLAlchemy's pool, while it was making a connection.
+        return _translated(error.__cause__ or error) or error
     if isinstance(error, _DRIVERS) and not isinstance(
         error, ValueError
     ):  # ValueError: a bind that does not fit
