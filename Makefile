@@ -57,6 +57,15 @@ image-check: $(READY) ## Build the image and run it confined; needs root, podman
 replay: $(READY) ## Feed a retailer's orders and cancellations through the API
 	$(BIN)/python examples/replay_online_retail.py "$(REPLAY)" --start
 
+# How many refunds to grow to, where the databases are kept meanwhile, and more for the bench, such as
+# make bench BENCH=--quick
+GROWTH ?= 1000000
+FOLDER ?= /tmp
+BENCH ?=
+.PHONY: bench
+bench: $(VENV)/.bench ## Measure the service beside its bare SQL; GROWTH=10000000 for the whole of it
+	$(BIN)/python -m bench --growth $(GROWTH) --folder $(FOLDER) $(BENCH)
+
 .PHONY: openapi
 openapi: $(READY) ## Write the OpenAPI document anew from the code
 	$(BIN)/refund-service openapi --write openapi/refund-service.v1.json
@@ -71,7 +80,7 @@ format: $(READY) ## Format the code and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# One resolution for all four: the others are held to the versions of the largest.
+# One resolution for all five: the others are held to the versions of the largest.
 # `make lock LOCK=--upgrade` takes newer versions; without it only what changed moves.
 LOCK ?=
 .PHONY: lock
@@ -82,7 +91,8 @@ lock: $(READY) ## Resolve the dependencies anew and write the locks
 	$$compile pyproject.toml --extra embedded --group dev -o requirements-dev.lock $(LOCK) && \
 	$$compile pyproject.toml --extra embedded -c requirements-dev.lock -o requirements.lock && \
 	$$compile pyproject.toml -c requirements-dev.lock -o requirements-image.lock && \
-	$$compile --group pyproject.toml:build -c requirements-dev.lock -o requirements-build.lock
+	$$compile --group pyproject.toml:build -c requirements-dev.lock -o requirements-build.lock && \
+	$$compile --group pyproject.toml:bench -c requirements-dev.lock -o requirements-bench.lock
 
 .PHONY: clean
 clean: ## Remove the environment, the caches and what was built; the data in .data stays
@@ -101,4 +111,9 @@ $(READY): requirements-dev.lock pyproject.toml
 	@export PIP_DISABLE_PIP_VERSION_CHECK=1 && \
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock && \
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.bench: $(READY) requirements-bench.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --require-hashes \
+	    -r requirements-bench.lock
 	@touch $@

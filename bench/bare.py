@@ -1,4 +1,4 @@
-"""The bare statements: what a verb sends to PostgreSQL, sent by pgbench, which is written in C.
+"""The bare statements: what a verb sends to PostgreSQL, made into a script for pgbench.
 
 What a verb sends is recorded from the verb itself, twice. Binds that differ between the two
 recordings are drawn anew for each transaction; the others are the same each time.
@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import json
 import re
-import resource
-import subprocess
-import tempfile
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 from uuid import UUID
 
-from sqlalchemy import Executable
+from sqlalchemy import Dialect, Executable
 from sqlalchemy.dialects.postgresql import JSONB, asyncpg
 
-from refund_service.db.embedded.binaries import find_binaries
-from refund_service.db.embedded.user import ServerUser
 from refund_service.db.engine import Database
 
-DIALECT = asyncpg.dialect()
+DIALECT: Dialect = asyncpg.dialect()  # type: ignore[no-untyped-call] # SQLAlchemy's own
 Sent = tuple[Executable, Mapping[str, Any]]
+
+ANY = "\\set n random(1, :many)"
+"""Each transaction draws its ``:n`` from 1 to ``:many``."""
+
+EACH_ONCE = "\\set i :i + 1\n\\set n :from + :client_id * :each + :i"
+"""Each transaction gets a number of its own: the clients share them out."""
+
+_FROM, _TO = 10**18, 9 * 10**18 - 1
+"""Nineteen digits: with thirteen zeros before them they read as a uuid."""
 
 
 class Recorder(Database):
@@ -35,71 +37,81 @@ class Recorder(Database):
 
     sent: list[Sent]
 
-    async def _run(self, statement: Executable, binds: Mapping[str, Any]) -> Any:
+    async def _run(self, statement: Executable, binds: dict[str, Any]) -> Any:
         self.sent.append((statement, dict(binds)))
         return await super()._run(statement, binds)
 
 
 @dataclass(frozen=True)
 class Bare:
-    """A pgbench script, and the constants that it is given."""
+    """Statements with ``:variables`` in them: pgbench's draws, and the constants that it is given."""
 
-    script: str
+    statements: Sequence[str]
+    draws: Sequence[str]
     constants: Mapping[str, str]
 
+    def script(self, number: str = ANY) -> str:
+        """For pgbench; ``number`` says how it comes by ``:n``."""
+        draws = [f"\\set {variable} random({_FROM}, {_TO})" for variable in self.draws]
+        return "\n".join([number, *draws, *(f"{statement};" for statement in self.statements)])
 
-async def record(url_database: Recorder, verb: Callable[[Database], Awaitable[object]]) -> list[Sent]:
-    """What ``verb`` sends."""
-    url_database.sent = []
-    await verb(url_database)
-    return url_database.sent
+    def examples(self, number: int) -> list[str]:
+        """The statements with values in them, as for one transaction."""
+        values = {"n": str(number)} | {variable: str(_FROM + 7) for variable in self.draws}
+        quoted = {name: "'" + value.replace("'", "''") + "'" for name, value in self.constants.items()}
+        values |= quoted
+        return [
+            re.sub(r"(?<!:):([a-z]\w*)", lambda found: values[found[1]], statement)
+            for statement in self.statements
+        ]
 
 
 def bare_of(once: Sequence[Sent], again: Sequence[Sent], *, chosen: Mapping[Any, str] | None = None) -> Bare:
     """The script that sends the same, from two recordings.
 
-    ``chosen`` names values that are not to be drawn: value → an SQL expression, which may use
-    ``:n``, a number from 1 to ``:many``.
+    ``chosen`` names values that are not to be drawn: value → an SQL expression, which may use ``:n``.
     """
     chosen = chosen or {}
     constants: dict[str, str] = {"none": "none"}
     drawn: dict[Any, str] = {}
     statements = []
-    for (statement, binds), (_, other_binds) in zip(once, again, strict=True):
-        compiled = statement.compile(dialect=DIALECT)  # type: ignore[attr-defined] # every statement of Core has it
-        values = compiled.construct_params({f"in_{name}": value for name, value in binds.items()})
-        others = compiled.construct_params({f"in_{name}": value for name, value in other_binds.items()})
+    for first, second in zip(once, again, strict=True):
+        text, names, values, types = _spelled(*first)
+        others = _spelled(*second)[2]
 
         def placed(
-            match: re.Match[str], compiled: Any = compiled, values: Any = values, others: Any = others
+            match: re.Match[str],
+            names: Sequence[str] = names,
+            values: Mapping[str, Any] = values,
+            types: Mapping[str, Any] = types,
+            others: Mapping[str, Any] = others,
         ) -> str:
-            name = compiled.positiontup[int(match[1]) - 1]
+            name = names[int(match[1]) - 1]
             value, cast = values[name], match[2] or ""
             if value is None:
                 # Not a NULL of the statement's own, which the planner would cut the statement down by.
                 return f"nullif(:none, 'none'){cast}"
-            if _key(value) in chosen:
-                return f"({chosen[_key(value)]}){cast}"
+            if isinstance(value, UUID | str | datetime) and value in chosen:
+                return f"({chosen[value]}){cast}"
             if value != others[name] and isinstance(value, UUID | str):
-                variable = drawn.setdefault(_key(value), f"d{len(drawn)}")
+                variable = drawn.setdefault(value, f"d{len(drawn)}")
                 return f"('0000000000000' || :{variable}){cast}"
             constant = f"c{len(constants)}"
-            constants[constant] = _text(value, compiled.binds[name].type)
+            constants[constant] = _text(value, types.get(name))
             return f":{constant}{cast}"
 
-        statements.append(
-            re.sub(r"\$(\d+)(::[A-Z][A-Z ]*(?:\[\])?)?", placed, compiled.string).replace("\n", " ")
-        )
-    draws = [
-        f"\\set {variable} random(1000000000000000000, 8999999999999999999)" for variable in drawn.values()
-    ]
-    return Bare(
-        "\n".join(["\\set n random(1, :many)", *draws, *(f"{one};" for one in statements)]), constants
-    )
+        statements.append(re.sub(r"\$(\d+)(::[A-Z][A-Z ]*(?:\[\])?)?", placed, text).replace("\n", " "))
+    return Bare(statements, list(drawn.values()), constants)
 
 
-def _key(value: Any) -> Any:
-    return value if isinstance(value, UUID | str | int | bytes) else None
+def _spelled(
+    statement: Executable, binds: Mapping[str, Any]
+) -> tuple[str, Sequence[str], Mapping[str, Any], Mapping[str, Any]]:
+    """The text with ``$1`` …, the name behind each, its value and its type."""
+    compiled = statement.compile(dialect=DIALECT)  # type: ignore[attr-defined] # every statement of Core has it
+    state = compiled.construct_expanded_state({f"in_{name}": value for name, value in binds.items()})
+    types = {name: bind.type for name, bind in compiled.binds.items()}
+    return state.statement, state.positiontup or (), state.parameters, types
 
 
 def _text(value: Any, type_: Any) -> str:
@@ -116,45 +128,3 @@ def _text(value: Any, type_: Any) -> str:
             return "{" + ",".join(str(one) for one in value) + "}"
         case _:
             return str(value)
-
-
-@dataclass(frozen=True)
-class Pgbench:
-    """What one run of pgbench came to."""
-
-    transactions: int
-    seconds: float
-    cpu_seconds: float
-    """Of pgbench itself; what PostgreSQL used is counted where it runs."""
-
-
-def run_pgbench(url: str, bare: Bare, *, clients: int, transactions: int, many: int) -> Pgbench:
-    """Run the script ``transactions`` times over so many connections, statements prepared."""
-    address = urlsplit(url)
-    query = parse_qs(address.query)
-    host = query["host"][0]
-    binaries = find_binaries(ServerUser.current())
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        script = Path(folder, "script.sql")
-        script.write_text(bare.script)
-        constants = [
-            f"--define={name}={value}" for name, value in (bare.constants | {"many": str(many)}).items()
-        ]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        told = subprocess.run(  # noqa: S603 - our own statements
-            [
-                binaries.path("pgbench"), "--no-vacuum", "--protocol=prepared", f"--file={script}",
-                f"--client={clients}", f"--transactions={-(-transactions // clients)}", *constants,
-                f"--host={host}", f"--port={query['port'][0]}", f"--username={address.username}",
-                address.path.removeprefix("/"),
-            ],
-            env={"PGPASSWORD": unquote(address.password or ""), "PGOPTIONS": "-c jit=off", "LC_ALL": "C"},
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = re.search(r"actually processed: (\d+)/(\d+)", told.stdout)
-    rate = re.search(r"tps = ([0-9.]+)", told.stdout)
-    if told.returncode != 0 or not done or not rate or done[1] != done[2]:
-        raise RuntimeError(f"pgbench: {told.stdout[-500:]}{told.stderr[-1500:]}")
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Pgbench(int(done[1]), int(done[1]) / float(rate[1]), cpu)

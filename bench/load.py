@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -80,7 +81,7 @@ async def drive(order: dict[str, object]) -> dict[str, object]:
         address = urlsplit(urls[number % len(urls)])
         done: asyncio.Future[None] = loop.create_future()
         ends.append(done)
-        await loop.create_connection(lambda done=done: Connection(run, done), address.hostname, address.port)
+        await loop.create_connection(partial(Connection, run, done), address.hostname, address.port)
     await asyncio.gather(*ends)
     return {
         "seconds": time.perf_counter() - began,
