@@ -146,7 +146,7 @@ def measure_api(
 
         def served(verb: Verb, clients: int, of: Sequence[tuple[Running, str]]) -> Cost:
             pids, urls = [process.pid for process, _ in of], [where for _, where in of]
-            requests = verb.requests(scale.requests)
+            requests = verb.requests(int(scale.requests * verb.share))
             return meter.service(pids, urls, requests, clients=clients, expect=verb.status)
 
         def pair(verb: Verb, clients: int) -> Pair:
@@ -155,7 +155,10 @@ def measure_api(
                 verb.name,
                 clients,
                 bare=lambda: meter.bare(
-                    verb.bare, clients=clients, transactions=scale.transactions(clients), many=verb.many
+                    verb.bare,
+                    clients=clients,
+                    transactions=int(scale.transactions(clients) * verb.share),
+                    many=verb.many,
                 ),
                 service=lambda: served(verb, clients, [(first, url)]),
                 rounds=scale.rounds,

@@ -76,7 +76,7 @@ def here(sql: Sql) -> Place:
         processor=_line_of("/proc/cpuinfo", "model name"),
         cores=len(os.sched_getaffinity(0)),
         memory_gb=int(_line_of("/proc/meminfo", "MemTotal").split()[0]) * 1024 / 1e9,
-        system=f"{platform.system()} {platform.release()}",
+        system=f"{platform.system()} {'.'.join(platform.release().split('.')[:2])}",
         versions={
             "this code": _commit(),
             "Python": platform.python_version(),

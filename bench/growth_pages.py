@@ -123,7 +123,7 @@ def _plans(size: Size) -> Iterable[str]:
     else:
         yield (
             f"At {size.refunds:,} refunds no statement reads a table of {LARGE_ENOUGH:,} rows or more "
-            "from end to end."
+            "from end to end. Plans are of the bare statements with one transaction's values."
         )
     yield table(
         ("statements of", "indexes used"),

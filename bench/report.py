@@ -84,10 +84,11 @@ def _how(figures: Figures) -> Iterable[str]:
     yield (
         "Bare SQL is what the service sends to PostgreSQL for the same thing, recorded from the service "
         "itself and sent by `pgbench` with the same binds, statements prepared. Bare and service take turns "
-        f"on the same server; each figure is the median of {scale.rounds} such rounds of {scale.requests:,} "
-        "requests. CPU is what the kernel counted for the process that talks to PostgreSQL (the service, or "
-        "pgbench) and for all of PostgreSQL's processes. The HTTP client and the sandbox gateway run as "
-        "processes of their own and are not counted, though they share the machine."
+        f"on the same server; each figure is the median of {scale.rounds} such rounds of about "
+        f"{scale.requests:,} requests (lists: of a quarter as many). CPU is what the kernel counted for the "
+        "process that talks to PostgreSQL (the service, or pgbench) and for all of PostgreSQL's processes. "
+        "The HTTP client and the sandbox gateway run as processes of their own and are not counted, though "
+        "they share the machine."
     )
     yield (
         "PostgreSQL is the one that the package brings along, with `fsync` on and its usual settings but for "

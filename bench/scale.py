@@ -10,8 +10,8 @@ class Scale:
     """The usual run; ``QUICK`` only shows that everything works."""
 
     rounds: int = 5
-    requests: int = 1_500
-    """Of one round of the service."""
+    requests: int = 1_200
+    """Of one round of the service, for most verbs."""
     queued: int = 1_024
     """Refunds of one round of the worker."""
     refunds: int = 20_000

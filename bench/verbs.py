@@ -38,6 +38,8 @@ class Verb:
     many: int
     """``:n`` of the bare statements is drawn from 1 to this."""
     requests: Callable[[int], list[str]]
+    share: float = 1.0
+    """Of a round's usual number of requests: what is slow is asked for less often."""
 
 
 @dataclass
@@ -102,7 +104,8 @@ def create(client: Client, *, hot: bool = False) -> Verb:
     chosen = {} if hot else {one: short_id(":n"), order: short_id(":n", 1)}
     name = "create, one hot payment" if hot else "create"
     bare = bare_of(once, again, chosen=chosen)
-    return Verb(name, 201, bare, LARGE, lambda count: client.create(count, hot=hot))
+    share = 0.7 if hot else 1.0
+    return Verb(name, 201, bare, LARGE, lambda count: client.create(count, hot=hot), share)
 
 
 def replay(client: Client) -> Verb:
@@ -128,7 +131,7 @@ def read(client: Client) -> Verb:
     shop, one = client.shop, client.shop.history.refund_id(2)
     once = shop.sql.wait(recorded(shop.url, lambda db: get_refund(db, shop.large, one)))
     bare = bare_of(once, once, chosen={one: shop.history.id(0, OLD_REFUND)})
-    return Verb("read", 200, bare, shop.history.refunds // 2, client.read)
+    return Verb("read", 200, bare, shop.history.refunds // 2, client.read, 2.0)
 
 
 def page(client: Client, name: str, *, deep: bool = False, **query: Any) -> Verb:
@@ -146,6 +149,7 @@ def page(client: Client, name: str, *, deep: bool = False, **query: Any) -> Verb
         bare,
         shop.history.refunds // 2,
         lambda count: client.page(count, filters, query, deep=deep),
+        0.25,
     )
 
 

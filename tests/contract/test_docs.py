@@ -15,6 +15,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from bench import report
+from bench.aims import aims_of
+from bench.figures import FORM
 from house import Shop
 from told_metrics import metric_labels
 from typer.main import get_command
@@ -45,13 +48,41 @@ WRITTEN = [HOUSE / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.m
 # Made from the code
 
 
-MADE_ELSEWHERE = {"cases.md"}
-"""From the tests: test_cases.py."""
+MADE_ELSEWHERE = {"cases.md", report.PAGE}
+"""From the tests (test_cases.py), and from what was measured."""
 
 
 def test_the_reference_pages_are_what_the_code_says() -> None:
     assert outdated(HOUSE / "docs" / "reference") == [], "run: make docs"
-    assert {page.name for page in (HOUSE / "docs" / "reference").glob("*.md")} == {*PAGES, *MADE_ELSEWHERE}
+    pages = {page.name for page in (HOUSE / "docs" / "reference").glob("*.md")}
+    assert pages == {*PAGES, *MADE_ELSEWHERE}
+
+
+def test_the_performance_page_and_its_plots_are_what_the_figures_say() -> None:
+    reference = HOUSE / "docs" / "reference"
+    figures = FORM.validate_json((reference / report.FIGURES).read_bytes())
+
+    files = report.files_of(figures)
+
+    assert [name for name, told in files.items() if (reference / name).read_text() != told] == []
+    plots = {f"performance/{plot.name}" for plot in (reference / "performance").glob("*.svg")}
+    assert plots == set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", files[report.PAGE]))
+
+
+def test_the_performance_page_tells_of_every_aim_whether_it_is_met() -> None:
+    page = (HOUSE / "docs" / "reference" / report.PAGE).read_text()
+    figures = FORM.validate_json((HOUSE / "docs" / "reference" / report.FIGURES).read_bytes())
+
+    told = re.findall(
+        r"^\| (.*?) \| (.*?) \| .*? \| (met|\*\*missed\*\*|not measured so far) \|$", page, re.MULTILINE
+    )
+
+    assert [(name, wanted) for name, wanted, _ in told] == [
+        (aim.name, aim.wanted) for aim in aims_of(figures)
+    ]
+    verbs = {("create", 1), ("create", 32), ("read", 1), ("read", 32)}
+    assert {(pair.name, pair.clients) for pair in figures.verbs} >= verbs
+    assert set(figures.resident_mb) == {"API", "worker"}
 
 
 def test_a_page_that_was_changed_or_lost_is_told(tmp_path: Path) -> None:
