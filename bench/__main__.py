@@ -30,6 +30,7 @@ from bench.verbs import Client, Verb, api, create, page, read, replay
 from bench.worker import CONNECTIONS, Queue, bare_round, bare_work, service_round, worker
 from refund_service import ids
 from refund_service.db.embedded import EmbeddedServer
+from refund_service.db.embedded.user import ServerUser
 
 FEW, MANY = 1, 32
 """Clients at once."""
@@ -83,6 +84,7 @@ def main() -> int:
 
 def measure(root: Path, scale: Scale, sizes: Sequence[int]) -> Figures:
     """Fill every database with fsync off, then measure them all with fsync on."""
+    load_before = os.getloadavg()[0]
     with folder_in(root) as folder, gateway(folder) as sandbox:
         with EmbeddedServer.start(folder, durable=False) as server, Sql(server.url) as sql:
             configure(sql, WHILE_FILLING)
@@ -92,7 +94,7 @@ def measure(root: Path, scale: Scale, sizes: Sequence[int]) -> Figures:
                 configure(sql, WHILE_MEASURING)
         os.sync()
         with EmbeddedServer.start(folder) as server:
-            return measure_all(server, folder, scale, shops)
+            return measure_all(server, folder, scale, shops, load_before=load_before)
 
 
 Filled = tuple[Shop, float, dict[str, int]]
@@ -116,12 +118,14 @@ def fill_all(server: EmbeddedServer, sandbox: str, scale: Scale, sizes: Sequence
     return shops
 
 
-def measure_all(server: EmbeddedServer, folder: Path, scale: Scale, shops: dict[str, Filled]) -> Figures:
+def measure_all(
+    server: EmbeddedServer, folder: Path, scale: Scale, shops: dict[str, Filled], *, load_before: float
+) -> Figures:
     """Everything, on databases that are filled."""
     shop, _, _ = shops.pop("verbs")
     with Sql(server.url_of("verbs")) as sql:
         shop = replace(shop, sql=sql)
-        place = here(sql)
+        place = here(sql, load_before=load_before)
         postmaster = int(sql.value("SELECT pg_read_file('postmaster.pid')").split()[0])
         meter = Meter(sql.url, postmaster, folder)
         verbs, hot, processes, spent, resident = measure_api(shop, meter, scale)
@@ -131,8 +135,9 @@ def measure_all(server: EmbeddedServer, folder: Path, scale: Scale, shops: dict[
     for name, (filled_, seconds, bytes_) in shops.items():
         sys.stderr.write(f"{name}:\n")
         with Sql(server.url_of(name)) as sql:
-            pairs, plans = measured(replace(filled_, sql=sql), Meter(sql.url, postmaster, folder), scale)
-            sizes.append(Size(filled_.history.refunds, seconds, bytes_, pairs, plans))
+            meter = Meter(sql.url, postmaster, folder)
+            told = measured(replace(filled_, sql=sql), meter, scale)
+            sizes.append(Size(filled_.history.refunds, seconds, bytes_, *told))
     return Figures(place, scale, verbs, work, hot, processes, resident, starts, spent, sizes)
 
 
@@ -250,6 +255,8 @@ def folder_in(root: Path) -> Iterator[Path]:
     folder.mkdir()
     folder.chmod(0o755)
     try:
+        if not ServerUser.current().reaches(folder):
+            sys.exit(f"The user that PostgreSQL runs as cannot pass into {root}; name another: FOLDER=/path")
         yield folder
     finally:
         shutil.rmtree(folder)

@@ -69,7 +69,7 @@ FORM: Final = TypeAdapter(Figures)
 """How they are written as JSON and read back."""
 
 
-def here(sql: Sql) -> Place:
+def here(sql: Sql, *, load_before: float) -> Place:
     """This machine, now."""
     return Place(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -86,7 +86,7 @@ def here(sql: Sql) -> Place:
             name: version(name)
             for name in ("asyncpg", "fastapi", "pydantic", "sqlalchemy", "uvicorn", "uvloop", "httptools")
         },
-        load_before=os.getloadavg()[0],
+        load_before=load_before,
     )
 
 

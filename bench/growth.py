@@ -50,6 +50,8 @@ class Size:
     """Of each table and index that was filled."""
     pairs: Sequence[Pair]
     plans: Sequence[Plan]
+    unanswered: Sequence[str]
+    """Lists that were not answered in time, and what was said instead."""
 
 
 def check_room(folder: Path, *, refunds: int, bytes_each: float) -> str:
@@ -90,7 +92,7 @@ def filled(shop: Shop, *, lanes: int) -> tuple[float, dict[str, int]]:
     return seconds, {row["name"]: row["bytes"] for row in rows}
 
 
-def measured(shop: Shop, meter: Meter, scale: Scale) -> tuple[list[Pair], list[Plan]]:
+def measured(shop: Shop, meter: Meter, scale: Scale) -> tuple[list[Pair], list[Plan], list[str]]:
     """Create, read and every kind of list, by one client."""
     client = Client(shop)
     with api(shop) as (process, url):
@@ -111,12 +113,17 @@ def measured(shop: Shop, meter: Meter, scale: Scale) -> tuple[list[Pair], list[P
         shop.sql.run("VACUUM (ANALYZE)", "CHECKPOINT")
         pairs = [pair(verb, scale.requests, scale.rounds) for verb in (writes, reads)]
         shop.sql.run("VACUUM (ANALYZE)", "CHECKPOINT")
+        unanswered = []
         for verb in lists:
-            one = meter.service([process.pid], [url], verb.requests(3), clients=1, expect=200)
-            few = max(3, min(scale.list_requests, int(LONGEST_LIST / (one.ms / 1000))))
-            pairs.append(pair(verb, few, scale.list_rounds))
+            try:
+                one = meter.service([process.pid], [url], verb.requests(3), clients=1, expect=200)
+                few = max(3, min(scale.list_requests, int(LONGEST_LIST / (one.ms / 1000))))
+                pairs.append(pair(verb, few, scale.list_rounds))
+            except RuntimeError as failed:
+                sys.stderr.write(f"  {verb.name}: {failed}\n")
+                unanswered.append(f"{verb.name}: {failed}")
         plans = [plan_of(shop.sql, verb) for verb in (writes, reads, *lists)]
-    return pairs, plans
+    return pairs, plans, unanswered
 
 
 def plan_of(sql: Sql, verb: Verb) -> Plan:

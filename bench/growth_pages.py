@@ -64,7 +64,7 @@ def _lists(figures: Figures) -> Iterable[str]:
     before = figures.sizes[-2]
     rows = []
     for pair in last.pairs:
-        if pair.name in SINGLE:
+        if pair.name in SINGLE or all(one.name != pair.name for one in before.pairs):
             continue
         earlier = pair_of(before, pair.name)
         rows.append(
@@ -97,6 +97,8 @@ def _lists(figures: Figures) -> Iterable[str]:
         *(f"service CPU {small}", f"service CPU {large}", "bare grew", "service grew"),
     )
     yield table(heads, rows)
+    for told in (*before.unanswered, *last.unanswered):
+        yield f"**Finding:** not answered: {told}"
 
 
 def _bytes(size: Size) -> Iterable[str]:
