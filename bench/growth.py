@@ -19,7 +19,7 @@ from bench.sql import Sql
 from bench.verbs import Client, Verb, api, create, every_page, read
 
 TO_SPARE = 1.2
-LARGE_ENOUGH = 10_000
+LARGE_ENOUGH = 1_000
 """Rows from which on a sequential scan is a finding."""
 
 LONGEST_LIST = 2.0

@@ -184,6 +184,7 @@ def every_page(client: Client) -> list[Verb]:
         page(client, "two statuses", status=["failed", "unknown"]),
         page(client, "two statuses, at any depth", status=["failed", "unknown"], deep=True),
         page(client, "outcome", outcome="failed"),
+        page(client, "outcome of few, at any depth", outcome="open", deep=True),
         page(client, "payment", payment_id=ids.show("payment", payment_id(number))),
         page(client, "order", order_id=f"A-{number}"),
         page(client, "reason", reason="damaged"),
