@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import cast
+from typing import TypedDict, cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -70,10 +70,18 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
 
 
-async def drive(order: dict[str, object]) -> dict[str, object]:
+class Order(TypedDict):
+    """What is to be asked, of whom, and by how many at once."""
+
+    urls: list[str]
+    clients: int
+    requests: list[str]
+
+
+async def drive(order: Order) -> dict[str, object]:
     """Send every request of the order over so many connections."""
-    urls, clients = list(order["urls"]), int(order["clients"])  # type: ignore[call-overload]
-    run = Run(request.encode("latin-1") for request in order["requests"])  # type: ignore[attr-defined]
+    urls, clients = order["urls"], order["clients"]
+    run = Run(request.encode("latin-1") for request in order["requests"])
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     ends = []
@@ -81,7 +89,8 @@ async def drive(order: dict[str, object]) -> dict[str, object]:
         address = urlsplit(urls[number % len(urls)])
         done: asyncio.Future[None] = loop.create_future()
         ends.append(done)
-        await loop.create_connection(partial(Connection, run, done), address.hostname, address.port)
+        host, port = address.hostname or "", address.port or 80
+        await loop.create_connection(partial(Connection, run, done), host, port)
     await asyncio.gather(*ends)
     return {
         "seconds": time.perf_counter() - began,

@@ -203,7 +203,13 @@ def test_personal_data_stand_in_rows_of_their_own() -> None:
 
 
 # Ids as of the summer of 2024: lists by time look for them in the order of ids.
-SHOP, ONE, LONG_AGO = UUID(int=1), UUID(int=(0x0190 << 112) + 77), datetime(2020, 1, 1, tzinfo=UTC)
+
+
+def numbered(number: int) -> UUID:
+    return UUID(int=(0x0190 << 112) + number)
+
+
+SHOP, ONE, LONG_AGO = UUID(int=1), numbered(77), datetime(2020, 1, 1, tzinfo=UTC)
 
 # Three thousand refunds of one merchant, each of its own payment, order and customer, and as many of others.
 SEED = """
@@ -255,10 +261,10 @@ FROM refunds WHERE merchant_id = '00000000-0000-0000-0000-000000000001'
 MORE = """
 INSERT INTO refunds (merchant_id, id, payment_id, gateway_account_id, amount, currency, status, reason, metadata,
     decision_id, idempotency_key, generation, requested_by, requested_with, version, created_at, updated_at)
-SELECT merchant_id, lpad(to_hex(n), 32, '0')::uuid, payment_id, gateway_account_id, amount, currency, status, reason,
+SELECT merchant_id, ('0190' || lpad(to_hex(n), 28, '0'))::uuid, payment_id, gateway_account_id, amount, currency, status, reason,
     metadata, decision_id, 'k-' || n, generation, requested_by, requested_with, version, now(), now()
 FROM refunds, generate_series(CAST(:first AS int), CAST(:last AS int)) n
-WHERE merchant_id = '00000000-0000-0000-0000-000000000001' AND id = '00000000-0000-0000-0000-000000000001'
+WHERE merchant_id = '00000000-0000-0000-0000-000000000001' AND id = '01900000-0000-0000-0000-000000000001'
 """
 
 
@@ -327,7 +333,7 @@ async def test_a_list_stays_as_it_was_while_a_thousand_are_inserted(crowded: Dat
         await tx.execute(text(DECIDED))
     found: list[UUID] = []
     for page in range(10):
-        before = found[-1] if found else UUID(int=3001)
+        before = found[-1] if found else numbered(3001)
         found += [
             row["id"] for row in await list_refunds(crowded, SHOP, RefundFilters(), before=before, limit=300)
         ]
@@ -335,9 +341,9 @@ async def test_a_list_stays_as_it_was_while_a_thousand_are_inserted(crowded: Dat
             await tx.execute(text("SET LOCAL session_replication_role = replica"))
             await tx.execute(text(MORE), {"first": 5001 + 100 * page, "last": 5100 + 100 * page})
 
-    assert found == [UUID(int=number) for number in range(3000, 0, -1)]
+    assert found == [numbered(number) for number in range(3000, 0, -1)]
     newest = await list_refunds(crowded, SHOP, RefundFilters(), before=None, limit=1001)
-    assert [row["id"].int for row in newest] == [*range(6000, 5000, -1), 3000]
+    assert [row["id"] for row in newest] == [numbered(number) for number in (*range(6000, 5000, -1), 3000)]
 
 
 async def test_a_list_without_filters_reads_no_more_than_its_page(crowded: Database) -> None:  # SEC-26
