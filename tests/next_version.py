@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from refund_service.db.migrations import head
+from refund_service.db.schema_state import head
 
 HOUSE = Path(__file__).resolve().parents[1]
 NEXT = f"{int(head()) + 1:04d}"

@@ -22,7 +22,7 @@ from sqlalchemy import text
 
 from refund_service.cli.config import look
 from refund_service.db.embedded import EmbeddedServer
-from refund_service.db.migrations import head
+from refund_service.db.schema_state import head
 from refund_service.reports.setup import Verdict
 
 OTHER_KEY = base64.b64encode(b"o" * 32).decode()

@@ -22,7 +22,8 @@ from structlog.testing import capture_logs
 
 from refund_service import __version__
 from refund_service.db.embedded import EmbeddedServer
-from refund_service.db.migrations import head, migrate
+from refund_service.db.migrations import migrate
+from refund_service.db.schema_state import head
 from refund_service.jobs.lease import LEASE
 from refund_service.merchants.keys import new_key
 

@@ -25,7 +25,7 @@ from typer.main import get_command
 from refund_service.cli.docs import PAGES, outdated, write_pages
 from refund_service.cli.main import cli
 from refund_service.db.embedded import EmbeddedServer
-from refund_service.db.migrations import head
+from refund_service.db.schema_state import head
 from refund_service.events.types import EVENT_TYPES
 from refund_service.gateways.answers import Absent, Accepted, CannotTell, Declined, Found, Unknown
 from refund_service.gateways.protocol import Account, RefundCommand, RefundProbe, Response

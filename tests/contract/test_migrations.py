@@ -17,7 +17,8 @@ from refund_service.app import put_together
 from refund_service.db.embedded import EmbeddedServer
 from refund_service.db.engine import Database
 from refund_service.db.errors import InvariantBroken
-from refund_service.db.migrations import SchemaRefused, differences, folder, head, migrate, schema_state
+from refund_service.db.migrations import differences, migrate
+from refund_service.db.schema_state import SchemaRefused, folder, head, schema_state
 from refund_service.schema import metadata
 
 # In a fresh database each row of these has a trigger that keeps it as it was written.

@@ -12,7 +12,7 @@ import pytest
 from house import SECRETS
 
 from refund_service.db.embedded import EmbeddedServer
-from refund_service.db.migrations import head
+from refund_service.db.schema_state import head
 
 HOUSE = Path(__file__).resolve().parents[2]
 IN_THE_WHEEL = {

@@ -24,7 +24,7 @@ from fault_proxy import FaultProxy
 from house import SECRETS
 
 from refund_service.db.embedded import EmbeddedServer
-from refund_service.db.migrations import head
+from refund_service.db.schema_state import head
 
 HOUSE = Path(__file__).resolve().parents[2]
 TAG = "localhost/refund-service:check"

@@ -18,7 +18,8 @@ from next_version import NEXT, TAKES, Version
 from sqlalchemy import text
 
 from refund_service.db.engine import DatabaseOptions
-from refund_service.db.migrations import LOCK_TIMEOUT_MS, head
+from refund_service.db.migrations import LOCK_TIMEOUT_MS
+from refund_service.db.schema_state import head
 
 CLIENTS = 4
 THINKING = 0.2

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from refund_service import __version__, ids, metrics
 from refund_service.clock import rfc3339, seconds, utc_now
 from refund_service.db.engine import Database
-from refund_service.db.migrations import schema_state
+from refund_service.db.schema_state import schema_state
 from refund_service.errors import RefundServiceError
 from refund_service.gateways.breaker import Breaker
 from refund_service.reports.state import State, read_state, workers_alive

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from refund_service.db.embedded import EmbeddedServer, attach
-from refund_service.db.migrations import migrate
 from refund_service.settings import Mode, Settings, read_settings
 
 
@@ -60,6 +59,8 @@ def any_place(data_dir: Path | None = None, **given: Any) -> Iterator[Settings]:
     with own_place(data_dir, **given) as settings:
         if settings.database_url is not None:
             # The embedded one, which may never have been served from.
+            from refund_service.db.migrations import migrate  # noqa: PLC0415 - Alembic is large, and seldom needed
+
             asyncio.run(migrate(settings.database_url.get_secret_value()))
         yield settings
 

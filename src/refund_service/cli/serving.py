@@ -23,7 +23,7 @@ from refund_service.app import (
     create_ops_app,
     put_together,
 )
-from refund_service.db.migrations import migrate, schema_state
+from refund_service.db.schema_state import schema_state
 from refund_service.events.feed import begin_epoch
 from refund_service.settings import Settings
 from refund_service.tasks import promise_recurring
@@ -68,6 +68,8 @@ async def running(
 ) -> AsyncIterator[tuple[Running, asyncio.Event]]:
     """Everything started; the event is set when the process is asked to end."""
     if upgrade and settings.database_url is not None:
+        from refund_service.db.migrations import migrate  # noqa: PLC0415 - Alembic is large: 10 MB for a process's life
+
         await migrate(settings.database_url.get_secret_value())
     parts = put_together(settings)
     stopping = asyncio.Event()

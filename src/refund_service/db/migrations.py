@@ -1,53 +1,31 @@
-"""Bringing a database to the schema that this code needs, and saying whether it is there."""
+"""Bringing a database to the schema that this code needs."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from refund_service.db.columns import XID8
-from refund_service.db.engine import Database
 from refund_service.db.errors import Busy, translate
+from refund_service.db.schema_state import SchemaRefused, SchemaState, folder, head
 
 LOCK: Final = 7_403_211_884
 """Advisory lock: two deployments that start at once migrate one after the other."""
 
 LOCK_TIMEOUT_MS: Final = 1000
 """How long a table is waited for. All who want the table queue up behind, so it is less than they bear."""
-
-
-class SchemaRefused(Exception):
-    """This code cannot work on the schema that it finds, or could not change it now."""
-
-
-def folder() -> Path:
-    """Where the migrations are: inside the wheel, or beside ``src`` in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    shipped = package / "_migrations"
-    return shipped if shipped.is_dir() else package.parents[1] / "migrations"
-
-
-def head() -> str:
-    """The revision that this code was written for."""
-    found = ScriptDirectory(str(folder())).get_current_head()
-    if found is None:
-        raise RuntimeError(f"no migrations in {folder()}")
-    return found
 
 
 async def migrate(url: str) -> str:
@@ -66,49 +44,8 @@ async def differences(url: str, metadata: MetaData) -> list[Any]:
         return await connection.run_sync(partial(_compare, metadata))
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaState:
-    """The schema that is there beside the one that this code was written for."""
-
-    found: str | None
-    needed: str
-
-    @property
-    def borne(self) -> bool:
-        """Schemas expand before they contract: code bears its own and the one right after it."""
-        return self.found is not None and 0 <= self._ahead <= 1
-
-    @property
-    def newer(self) -> bool:
-        """Whether code of a later version has been here."""
-        return self.found is not None and self._ahead > 0
-
-    def insist(self) -> None:
-        """Raise ``SchemaRefused``, with what to do, where this code cannot work."""
-        if self.borne:
-            return
-        there = f"is {self.found}" if self.found else "is not there yet"
-        todo = "start a newer version" if self.newer else "run `refund-service migrate` first"
-        raise SchemaRefused(f"The database's schema {there}, this version needs {self.needed}: {todo}.")
-
-    @property
-    def _ahead(self) -> int:
-        found = int(self.found) if self.found and self.found.isdigit() else 0
-        return found - int(self.needed)
-
-
-async def schema_state(db: Database) -> SchemaState:
-    """Whether this code can work on the schema that it finds. Raises where there is no database."""
-    present = await db.value(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
-    found = await db.value(text("SELECT version_num FROM alembic_version")) if present else None
-    return SchemaState(found, _head())
-
-
-_head = cache(head)
-
-
 def _upgrade(connection: Connection) -> str:
-    state = SchemaState(MigrationContext.configure(connection).get_current_revision(), _head())
+    state = SchemaState(MigrationContext.configure(connection).get_current_revision(), head())
     if state.newer:
         state.insist()
         return str(state.found)

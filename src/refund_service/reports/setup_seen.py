@@ -10,7 +10,7 @@ from sqlalchemy import func, select, text
 from refund_service import ids
 from refund_service.clock import utc_now
 from refund_service.db.engine import Database, Row
-from refund_service.db.migrations import schema_state
+from refund_service.db.schema_state import schema_state
 from refund_service.gateways.seal import Keyring, SealBroken, Sealed, row_of
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.merchants.tables import api_keys
