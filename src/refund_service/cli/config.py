@@ -12,12 +12,12 @@ from typing import Annotated, Final
 
 import structlog
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from refund_service.cli.place import as_it_is
 from refund_service.cli.serving import listen
+from refund_service.cli.terminal import screen
 from refund_service.db.embedded import EmbeddedError
 from refund_service.db.engine import Database, DatabaseOptions
 from refund_service.db.errors import why_away
@@ -34,7 +34,6 @@ from refund_service.schema import TABLES
 from refund_service.settings import Mode, Settings, odd_variables, try_settings
 
 config_cli = typer.Typer(no_args_is_help=True, help="The settings of this service.")
-screen = Console()
 
 _COLOURS: Final = {
     Verdict.OK: "green",
