@@ -24,6 +24,8 @@ import uvicorn
 from sandbox_fixture import TOKEN, Sandbox
 from sqlalchemy import text
 
+from refund_service.api.patience import PatientServer
+from refund_service.api.problems import Problems
 from refund_service.app import Parts, build_desk, build_sender, build_worker, create_app, put_together
 from refund_service.clock import utc_now
 from refund_service.gateways.accounts import NewAccount, add_account
@@ -249,15 +251,7 @@ def listening(parts: Parts, worker: Worker | None) -> Iterator[tuple[uvicorn.Ser
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)
         listener.setblocking(False)
-        config = uvicorn.Config(
-            create_app(parts, worker=worker),
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            http="httptools",
-        )
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign] # pytest keeps its own
+        server = PatientServer(create_app(parts, worker=worker), Problems(parts.settings.public_url))
         yield server, listener, f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 

@@ -16,7 +16,6 @@ from uuid import UUID
 import httpx
 import pytest
 import structlog
-import uvicorn
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, Field
 from starlette.requests import Request
@@ -28,6 +27,7 @@ from refund_service import ids
 from refund_service.api.edge import LARGEST_BODY, Edge
 from refund_service.api.media import StrictRoute
 from refund_service.api.pages import USUAL, Limit
+from refund_service.api.patience import PatientServer
 from refund_service.api.problem_pages import problem_pages
 from refund_service.api.problems import Problems
 from refund_service.api.refusals import Unauthorized
@@ -124,7 +124,7 @@ async def open_desk() -> AsyncIterator[Desk]:
     listener.listen()
     desk = Desk(listener.getsockname()[1])
     app = Edge(little_application(desk), problems=Problems("https://refunds.example"), observe=desk.observe)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
+    server = PatientServer(app, Problems("https://refunds.example"))
     running = asyncio.create_task(server.serve(sockets=[listener]))
     yield desk
     server.should_exit = server.force_exit = True

@@ -17,7 +17,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refund_service.api.problems import Problems, mistake
-from refund_service.api.refusals import BodyTooLarge, RouteNotFound
+from refund_service.api.refusals import BodyTooLarge, RequestTooSlow, RequestUnreadable, RouteNotFound
 from refund_service.api.visit import Visit, begin_visit
 from refund_service.clock import seconds
 from refund_service.errors import RefundServiceError
@@ -29,6 +29,9 @@ _HEARD_OUT_SECONDS: Final = 1.0
 
 CLIENT_GONE: Final = 499
 """In the log only: the caller left before it was answered."""
+
+_SAID_BELOW: Final = {refusal.code: refusal.status for refusal in (RequestTooSlow, RequestUnreadable)}
+"""What the listener says itself while a body is coming in."""
 
 _HTML_POLICY: Final = (
     b"content-security-policy",
@@ -95,7 +98,8 @@ class Edge:
             await answer(scope, exchange.receive, exchange.send)
 
     def _tell(self, scope: Scope, exchange: _Exchange, took: float) -> None:
-        visit, method, status = exchange.visit, scope["method"], exchange.status or CLIENT_GONE
+        visit, method = exchange.visit, scope["method"]
+        status = exchange.status or _SAID_BELOW.get(visit.code or "", CLIENT_GONE)
         _log.info(
             "request",
             merchant_id=visit.merchant_id,

@@ -50,7 +50,7 @@ _MAKES: Final = {"create_refund", "register_payment"}
 
 _WAIT_FIRST: Final = {"409", "429", "503"}
 
-_SAME_EVERYWHERE: Final = {"401", "403", "413", "415", "429", "500", "503"}
+_SAME_EVERYWHERE: Final = {"401", "403", "408", "413", "415", "429", "431", "500", "503"}
 _METHODS: Final = {"get", "put", "post", "patch", "delete"}
 _JSON: Final = "application/json"
 

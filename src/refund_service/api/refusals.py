@@ -35,6 +35,31 @@ class BodyTooLarge(EdgeError):
     help = "A body may have 64 KiB (65,536 bytes). Send fewer lines or less metadata."
 
 
+class RequestUnreadable(EdgeError):
+    code = "request-unreadable"
+    status = 400
+    title = "The request is not HTTP as it is read here"
+    help = (
+        "Send HTTP/1.1 with one Host, one length of the body and no Upgrade: Java's HttpClient needs "
+        "`version(HTTP_1_1)`. The connection was closed and nothing was done."
+    )
+
+
+class HeadTooLarge(EdgeError):
+    code = "head-too-large"
+    status = 431
+    title = "The request line and the headers are too large"
+    help = "Together they may have 32 KiB (32,768 bytes). Send fewer or shorter headers."
+
+
+class RequestTooSlow(EdgeError):
+    code = "request-too-slow"
+    status = 408
+    title = "The request came in too slowly"
+    help = "Nothing was done. Send it again, whole and in one go, with the same Idempotency-Key."
+    retryable = True
+
+
 class MediaTypeUnsupported(EdgeError):
     code = "media-type-unsupported"
     status = 415

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
-import uvicorn
 
+from refund_service.api.patience import PatientServer
+from refund_service.api.problems import Problems
 from refund_service.app import (
     Application,
     Parts,
@@ -33,6 +34,10 @@ log = structlog.get_logger()
 GRACE = 15
 """Seconds that requests in flight are given."""
 
+SEND_BUFFER = 128 * 1024
+"""Bytes. What a client does not take lies with us, where it is timed: left to itself, the kernel
+takes megabytes for each connection."""
+
 
 @dataclass(frozen=True, slots=True)
 class Running:
@@ -42,24 +47,6 @@ class Running:
     api: str | None
     ops: str | None
     stop: Callable[[], None]
-
-
-class _Server(uvicorn.Server):
-    """A server whose signals are handled once for the whole process."""
-
-    def __init__(self, config: uvicorn.Config, *, dismiss: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._dismiss = dismiss
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # A client may wait for longer than a process that ends has. It is answered as soon as its
-        # connection is marked as the last one, so that it sends nothing more on it.
-        asyncio.get_running_loop().call_soon(self._dismiss)
-        await super().shutdown(sockets)
 
 
 @asynccontextmanager
@@ -79,7 +66,7 @@ async def running(
     sender = build_sender()
     desk = build_desk(parts, sender)
     worker = build_worker(parts, desk) if work else None
-    servers: list[tuple[_Server, socket.socket]] = []
+    servers: list[tuple[PatientServer, socket.socket]] = []
     api_url = ops_url = None
     if api:
         listener, api_url = listen(settings.host, settings.port)
@@ -127,6 +114,7 @@ def listen(host: str, port: int) -> tuple[socket.socket, str]:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listener.bind((host, port))
         listener.listen(1024)
     except OSError:
@@ -137,28 +125,20 @@ def listen(host: str, port: int) -> tuple[socket.socket, str]:
     return listener, f"http://{shown}:{listener.getsockname()[1]}"
 
 
-def _server(parts: Parts, app: Application) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            loop="none",
-            http="httptools",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            date_header=True,
-            # What a client says about who it is and where it comes from is not believed.
-            proxy_headers=False,
-            timeout_keep_alive=15,
-            timeout_graceful_shutdown=GRACE,
-            backlog=1024,
-        ),
+def _server(parts: Parts, app: Application) -> PatientServer:
+    return PatientServer(
+        app,
+        Problems(parts.settings.public_url),
         dismiss=parts.waiters.dismiss,
+        timeout_keep_alive=15,
+        timeout_graceful_shutdown=GRACE,
+        backlog=1024,
     )
 
 
-async def _started(servers: list[tuple[_Server, socket.socket]], tasks: list[asyncio.Task[None]]) -> None:
+async def _started(
+    servers: list[tuple[PatientServer, socket.socket]], tasks: list[asyncio.Task[None]]
+) -> None:
     while not all(server.started for server, _ in servers):
         done = [task for task in tasks if task.done()]
         if done:

@@ -172,13 +172,14 @@ CHECKS: Final[tuple[tuple[str, str, str], ...]] = (
     (
         "3",
         "what is being sent is taken over when its worker's lease is over",
+        # Two of them: a lease may have been taken after this statement began and before it looked.
         f"""
         SELECT r.merchant_id, r.id, a.generation, a.last_sent_at FROM refunds r
         JOIN attempts a ON a.merchant_id = r.merchant_id AND a.refund_id = r.id
              AND a.generation = r.generation
         WHERE r.status = 'processing' AND a.state = 'sending'
           AND NOT EXISTS (SELECT FROM jobs j WHERE j.subject_id = r.id
-                          AND j.run_at <= db_now() + interval '{LEASE.total_seconds()} seconds')
+                          AND j.run_at <= db_now() + interval '{2 * LEASE.total_seconds()} seconds')
         """,
     ),
     (
