@@ -20,6 +20,7 @@ from house import Shop
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import ValidationError
 
+from refund_service.api.links import LINKS
 from refund_service.api.problem_pages import catalogue
 from refund_service.api.v1.refunds import RefundIn
 from refund_service.app import bare_app
@@ -190,6 +191,30 @@ def test_an_operation_has_examples_that_fit(operation: dict[str, Any]) -> None:
     assert shown
     for _, answer in shown:
         fits(answer["example"], answer["schema"])
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_way_on_begins_in_the_answer_and_ends_at_what_an_operation_takes(name: str) -> None:
+    answers = [one for one in OPERATIONS[name][2]["responses"].values() if JSON in one.get("content", {})]
+    assert answers
+    assert all(one["links"] == LINKS[name] for one in answers)
+    for link in LINKS[name].values():
+        _, _, there = OPERATIONS[link["operationId"]]
+        taken = {parameter["name"] for parameter in there.get("parameters", [])}
+        taken |= set(SCHEMAS["RefundIn"]["properties"]) if link["operationId"] == "create_refund" else set()
+        given = link.get("parameters") or link["requestBody"]
+        assert given.keys() <= taken
+        for found in given.values():
+            assert leads_on(found, OPERATIONS[name][1], answers[0]["content"][JSON]["example"]), found
+
+
+def leads_on(expression: str, path: str, example: Any) -> bool:
+    """Whether a runtime expression finds something."""
+    if expression.startswith("$request.path."):
+        return f"{{{expression.removeprefix('$request.path.')}}}" in path
+    for step in expression.removeprefix("$response.body#/").split("/"):
+        example = example[step]
+    return isinstance(example, str) or expression.endswith("next_cursor")
 
 
 def test_the_examples_of_answers_are_such_as_the_service_makes() -> None:

@@ -29,6 +29,9 @@ LONGEST_WAIT: Final = 20
 STRANGERS: Final = "strangers"
 """The one bucket of all keys that were not known a moment ago."""
 
+VISIBLE: Final[dict[str, Any]] = {"minLength": 1, "maxLength": 255, "pattern": "^[!-~]*$"}
+"""For the document only: the headers are read as they came."""
+
 
 @dataclass(frozen=True, slots=True)
 class House:
@@ -99,7 +102,7 @@ def _actor(request: Request, principal: Principal) -> str:
     return told[0]
 
 
-_ACTS_FOR: Final = header("Refund-Actor", "The person the key acts for; needs the scope `act_as`.")
+_ACTS_FOR: Final = header("Refund-Actor", "The person the key acts for; needs the scope `act_as`.", **VISIBLE)
 
 
 def needs(scope: Scope) -> Given:
@@ -130,6 +133,7 @@ KeyHeader = Annotated[
                 "Idempotency-Key",
                 "The same for each repetition of one request: it acts once, for ever.",
                 "3f0c6d0a-order-1001-refund-1",
+                **VISIBLE,
             ),
         ),
     ),
@@ -167,9 +171,10 @@ def preferred_wait(request: Request) -> int:
     """Seconds of ``Prefer: wait=N`` (RFC 7240), at most 20; 0 where there is none."""
     for told in request.headers.getlist("prefer"):
         for preference in told.split(","):
-            name, _, value = preference.partition("=")
-            if name.strip().lower() == "wait" and value.strip().isdigit() and value.strip().isascii():
-                return min(int(value.strip()[:9]), LONGEST_WAIT)
+            name, _, value = (part.strip() for part in preference.partition("="))
+            if name.lower() == "wait" and value.isdigit() and value.isascii():
+                # No more digits than a number of seconds has; leading zeros are none of them.
+                return min(int(value.lstrip("0")[:9] or 0), LONGEST_WAIT)
     return 0
 
 

@@ -39,9 +39,9 @@ class Given:
     """What the document tells of it: headers and parts of the path, as OpenAPI parameters."""
 
 
-def header(name: str, description: str, *examples: str) -> Mapping[str, Any]:
+def header(name: str, description: str, *examples: str, **schema: Any) -> Mapping[str, Any]:
     """A header as an OpenAPI parameter; it is read by who needs it, as it came."""
-    schema = {"type": "string", **({"examples": list(examples)} if examples else {})}
+    schema = {"type": "string", **({"examples": list(examples)} if examples else {}), **schema}
     told = {"name": name, "in": "header", "required": False, "schema": schema}
     return told | {"description": description}
 

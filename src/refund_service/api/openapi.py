@@ -10,6 +10,7 @@ from fastapi.openapi.utils import get_openapi
 
 from refund_service import __version__
 from refund_service.api import examples
+from refund_service.api.links import LINKS
 from refund_service.api.media import SCHEME
 from refund_service.api.problem_pages import catalogue
 from refund_service.api.problems import MEDIA_TYPE, FieldError, Problem
@@ -153,6 +154,7 @@ def _complete(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
             if response["description"] == "Successful Response":
                 response["description"] = schemas[shape]["description"].partition("\n")[0]
             content[_JSON]["example"] = examples.ANSWERS[name]
+            response.update({"links": LINKS[name]} if name in LINKS else {})
             if name in _MAKES:
                 headers.append("Location")
             if "Prefer" in taken:

@@ -49,13 +49,10 @@ def _whole(value: object) -> object:
 
 
 Whole = BeforeValidator(_whole)
-"""For numbers in queries: ``amount: Annotated[int | None, Whole, Query(ge=1)]``"""
+"""For numbers in queries, behind their limits: ``amount: Annotated[int, Field(ge=1), Whole] | None``. Told to
+``Query``, limits come after it, and the document would not know them."""
 
-Limit = Annotated[
-    int,
-    Whole,
-    Query(ge=1, le=MOST, description="How many at most, 1 to 100"),
-]
+Limit = Annotated[int, Field(ge=1, le=MOST), Whole, Query(description="How many at most, 1 to 100")]
 """``limit: Limit = USUAL``"""
 
 Cursor = Annotated[

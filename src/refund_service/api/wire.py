@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import (
@@ -108,6 +108,9 @@ Moment = Annotated[
 # What ends a line or steers a terminal; with ``lines`` a text may hold tabs and line feeds.
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CONTROL_IN_LINES: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# The same for the document; UTF-8 has no surrogates.
+_NO_CONTROL: Final = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
+_NO_CONTROL_IN_LINES: Final = r"^[^\u0000-\u0008\u000b-\u001f\u007f-\u009f\u2028\u2029]*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +125,11 @@ class Text:
     def __get_pydantic_core_schema__(self, _source: object, _handler: GetCoreSchemaHandler) -> CoreSchema:
         text = core_schema.str_schema(strict=True, min_length=self.least, max_length=self.most)
         return core_schema.no_info_after_validator_function(self._checked, text)
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(schema) | {"pattern": _NO_CONTROL_IN_LINES if self.lines else _NO_CONTROL}
 
     def _checked(self, text: str) -> str:
         if (_CONTROL_IN_LINES if self.lines else _CONTROL).search(text):
@@ -155,10 +163,21 @@ Reference = Annotated[
 ]
 """The merchant's own name for a thing: 1 to 255 visible ASCII characters."""
 
+
+def every_name(schema: dict[str, Any]) -> None:
+    """Tell of a mapping under fit names all that is so; pydantic leaves unfit names open to any value."""
+    ((fit, values),) = schema.pop("patternProperties").items()
+    schema["propertyNames"]["pattern"] = fit
+    schema["additionalProperties"] = values
+
+
 Metadata = Annotated[
     dict[Annotated[str, Text(40)], Annotated[str, Text(500, least=0)]],
     Field(
-        max_length=50, description="Yours to use; never put personal data here", examples=[{"cart": "c-17"}]
+        max_length=50,
+        description="Yours to use; never put personal data here",
+        examples=[{"cart": "c-17"}],
+        json_schema_extra=every_name,
     ),
 ]
 

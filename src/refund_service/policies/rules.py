@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from refund_service.card_numbers import looks_like_card
 from refund_service.money import EXPONENTS, LARGEST_AMOUNT
@@ -14,7 +15,13 @@ LargestAmount = Annotated[int, Field(strict=True, ge=1, le=LARGEST_AMOUNT)]
 
 def _no_card(code: str) -> str:
     if looks_like_card(code):
-        raise ValueError("it holds what looks like a card number")
+        raise PydanticCustomError("card-number", "It holds what looks like a card number.")
+    return code
+
+
+def _known_currency(code: str) -> str:
+    if code not in EXPONENTS:
+        raise PydanticCustomError("currency-unknown", "It is not an upper-case ISO 4217 code in use.")
     return code
 
 
@@ -22,6 +29,11 @@ ReasonCode = Annotated[
     str, Field(strict=True, pattern="^[a-z][a-z0-9_]{0,63}$", examples=["damaged"]), AfterValidator(_no_card)
 ]
 """How a reason is named."""
+
+_Currency = Annotated[str, AfterValidator(_known_currency), WithJsonSchema({"pattern": "^[A-Z]{3}$"})]
+LargestAmounts = Annotated[
+    dict[_Currency, LargestAmount], Field(json_schema_extra={"additionalProperties": False})
+]
 
 
 class Rules(BaseModel):
@@ -32,7 +44,7 @@ class Rules(BaseModel):
     max_age_days: Annotated[int, Field(strict=True, ge=0, le=36_500)] | None = Field(
         default=365, description="Whole days since the capture, after which nothing is given back."
     )
-    max_amount: dict[str, LargestAmount] | None = Field(
+    max_amount: LargestAmounts | None = Field(
         default=None,
         description="The largest single refund per currency, in minor units; none for those not named.",
         examples=[{"EUR": 50_000}],
@@ -43,13 +55,6 @@ class Rules(BaseModel):
         description="The reasons that are accepted, by code. `null` accepts every active one.",
         examples=[["damaged", "not_received"]],
     )
-
-    @model_validator(mode="after")
-    def _currencies_exist(self) -> Self:
-        unknown = sorted(set(self.max_amount or {}) - EXPONENTS.keys())
-        if unknown:
-            raise ValueError(f"no such currency: {', '.join(unknown)}")
-        return self
 
 
 BUILT_IN: Final = Rules()

@@ -29,6 +29,7 @@ from refund_service.api.wire import (
     Reference,
     Text,
     Wire,
+    every_name,
 )
 from refund_service.clock import utc_now
 from refund_service.merchants.roles import Scope
@@ -73,7 +74,11 @@ Fact = Annotated[
 ]
 Facts = Annotated[
     dict[Annotated[str, Text(40)], Fact],
-    Field(max_length=50, examples=[{"fulfilled": True, "delivered_on": "2026-03-04"}]),
+    Field(
+        max_length=50,
+        examples=[{"fulfilled": True, "delivered_on": "2026-03-04"}],
+        json_schema_extra=every_name,
+    ),
 ]
 
 
@@ -136,7 +141,11 @@ def _no_backslash(text: str) -> str:
     return text
 
 
-OrderName = Annotated[Reference, AfterValidator(_no_backslash)]
+OrderName = Annotated[
+    Reference,
+    AfterValidator(_no_backslash),
+    Field(json_schema_extra={"pattern": r"^[!-\[\]-~]{1,255}$"}),
+]
 """The merchant's own order id: it stands in addresses, where a backslash means other things to proxies."""
 
 

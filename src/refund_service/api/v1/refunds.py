@@ -301,7 +301,7 @@ async def list_all(
     reason: Annotated[str, Text(64)] | None = None,
     requested_by: Reference | None = None,
     gateway_account: Reference | None = None,
-    amount: Annotated[int | None, Whole, Query(ge=1, le=LARGEST_AMOUNT)] = None,
+    amount: Annotated[int, Field(ge=1, le=LARGEST_AMOUNT), Whole] | None = None,
     created_from: Moment | None = None,
     created_to: Moment | None = None,
     updated_from: Moment | None = None,
