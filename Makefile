@@ -66,6 +66,12 @@ BENCH ?=
 bench: $(VENV)/.bench ## Measure the service beside its bare SQL; GROWTH=10000000 for the whole of it
 	$(BIN)/python -m bench --growth $(GROWTH) --folder $(FOLDER) $(BENCH)
 
+# FUZZ_SEED repeats a run.
+FUZZ_SECONDS ?= 300
+.PHONY: fuzz
+fuzz: $(READY) ## Ask the whole API at random by its own document
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest -s tests/contract/test_schemathesis.py
+
 .PHONY: openapi
 openapi: $(READY) ## Write the OpenAPI document anew from the code
 	$(BIN)/refund-service openapi --write openapi/refund-service.v1.json
