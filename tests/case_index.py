@@ -61,8 +61,6 @@ NOT_YET: Final = {
     "no gateway's age limit is known yet: that comes with the real ones": "FRD-11",
     "no gateway here takes more than one step": "INC-47",
     "no money is split among sellers yet": "pay-connector#1809",
-    # Strike these out as their tests come: a case that is named in both places is an error.
-    "its test is being written": "SEC-02",
 }
 """Why a case has no test: reason, and the cases."""
 
