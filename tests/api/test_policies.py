@@ -234,7 +234,14 @@ async def test_a_new_payment_is_registered_even_where_its_refund_is_refused(shop
 
 @pytest.mark.parametrize(
     ("limit", "age", "allowed"),
-    [(365, 365.9, True), (365, 366, False), (0, 0.9, True), (0, 1, False), (0, -0.002, True), (None, 5000, True)],
+    [
+        (365, 365.9, True),
+        (365, 366, False),
+        (0, 0.9, True),
+        (0, 1, False),
+        (0, -0.002, True),
+        (None, 5000, True),
+    ],
 )
 async def test_the_age_of_a_payment_is_counted_in_whole_days(
     shop: Shop, limit: int | None, age: float, allowed: bool

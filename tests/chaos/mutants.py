@@ -169,9 +169,10 @@ def _refuse(*, inline: bool, keyed: bool) -> Select[Any]:
 
 def mutated(mutant: Mutant, folder: Path) -> Path:
     """A copy of the source with this bug; the folder that holds it."""
-    shutil.copytree(
-        SOURCE, folder
-    )  # with what is compiled already, which stays valid for what is not changed
+    # With what is compiled already, which stays valid for what is not changed.
+    shutil.copytree(SOURCE, folder)
+    # Which schema it needs, a process sees by the migrations beside its source.
+    shutil.copytree(SOURCE.parent / "migrations", folder.parent / "migrations")
     for edit in mutant.edits:
         path = folder / "refund_service" / edit.file
         text = path.read_text()
