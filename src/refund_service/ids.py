@@ -12,7 +12,7 @@ import os
 import random
 import secrets
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
@@ -60,9 +60,10 @@ def new_id() -> UUID:
     return UUID(int=value)
 
 
-def first_id_at(moment: datetime) -> UUID:
-    """The smallest id that ``new_id`` could have given out at a moment."""
-    stamp = int(moment.timestamp() * 1000)
+def first_id_at(moment: datetime, *, ahead: timedelta = timedelta(0)) -> UUID:
+    """The smallest id that ``new_id`` could have given out so long after a moment."""
+    # In numbers, because the calendar has an end and a beginning.
+    stamp = int((moment.timestamp() + ahead.total_seconds()) * 1000)
     return UUID(int=max(0, min(stamp, (1 << 48) - 1)) << 80)
 
 

@@ -274,3 +274,14 @@ async def test_a_cursor_belongs_to_its_list_and_filters(shop: Shop) -> None:
     events = (await shop.get("/v1/events", limit=1))["next_cursor"]
     for path in ("/v1/payments", "/v1/refunds"):
         problem(await shop.client.get(path, params={"cursor": events}), 400, "cursor-invalid")
+
+
+@pytest.mark.parametrize("path", ["/v1/refunds", "/v1/payments"])
+async def test_a_range_may_reach_to_the_ends_of_the_calendar(shop: Shop, path: str) -> None:
+    await shop.refund(await shop.pay(), 100)
+
+    whole = await shop.get(path, created_from="0001-01-01T00:00:00Z", created_to="9999-12-31T23:59:59Z")
+
+    assert len(whole["data"]) == 1
+    assert (await shop.get(path, created_to="0001-01-01T00:00:00Z"))["data"] == []
+    assert (await shop.get(path, created_from="9999-12-31T23:59:59Z"))["data"] == []

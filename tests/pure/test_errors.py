@@ -46,6 +46,10 @@ def database_said(sqlstate: str | None, *, lost: bool = False, **told: Any) -> D
         ("RF001", WriteRefused),
         ("23505", Duplicate),
         ("40P01", Deadlock),
+        ("40001", Deadlock),
+        ("25006", DatabaseUnavailable),  # demoted: a failover is under way
+        ("28P01", DatabaseUnavailable),
+        ("3D000", DatabaseUnavailable),
         ("55P03", Busy),
         ("57014", Busy),
         ("23514", InvariantBroken),

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.util import greenlet_spawn
 
 from refund_service import ids
-from refund_service.db.errors import Busy, Deadlock, IdempotencyKeyInUse, translate
+from refund_service.db.errors import READ_ONLY, Busy, Deadlock, IdempotencyKeyInUse, translate
 from refund_service.db.ready import Shelf
 from refund_service.db.writeset import marked
 
@@ -176,7 +176,7 @@ class Database:
         try:
             rows = await driver.fetch(text_, *arguments, timeout=ANSWERS_WITHIN)
         except BaseException as error:
-            if driver.is_closed():
+            if driver.is_closed() or getattr(error, "sqlstate", None) == READ_ONLY:
                 # The others were made to the same server, which may have gone: none is taken unseen.
                 self._engine.sync_engine.pool._invalidate(lent, error)  # noqa: SLF001 - as SQLAlchemy does itself
             elif not isinstance(error, asyncpg.PostgresError):

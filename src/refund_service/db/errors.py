@@ -68,8 +68,11 @@ class InvariantBroken(RefundServiceError):
 
 
 _DRIVERS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-_AWAY: Final = ("08", "53", "57")
-"""SQLSTATE classes: connection, resources, operator intervention."""
+_AWAY: Final = ("08", "28", "3D", "53", "57")
+"""SQLSTATE classes: connection, authorisation, catalogue, resources, operator intervention."""
+
+READ_ONLY: Final = "25006"
+"""A primary that has been demoted, or a standby: the one to write to is elsewhere."""
 
 
 def translate(error: Exception) -> Exception:
@@ -105,13 +108,13 @@ def _translated(cause: Any, *, lost: bool = False) -> Exception | None:
             if waited_for and waited_for[1] == "idempotency_keys":
                 return IdempotencyKeyInUse("The first request with this key has not been answered yet.")
             return Busy("The row is being changed by others.")
-        case "40P01":
+        case "40P01" | "40001":
             return Deadlock()
         case "57014":
             return Busy("The statement took too long and was stopped.")
         case "23514" | "23503" | "23502":
             return InvariantBroken(f"The database refused the write ({state}).")
-        case _ if state[:2] in _AWAY or lost:
+        case _ if state[:2] in _AWAY or state == READ_ONLY or lost:
             return DatabaseUnavailable("The database is not to be reached.")
     # asyncpg raises its own interface errors, without a state, when a connection has gone.
     return None if state else DatabaseUnavailable("The connection to the database was lost.")

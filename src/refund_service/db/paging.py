@@ -43,7 +43,7 @@ def created_binds(since: datetime | None, until: datetime | None) -> dict[str, A
     """The bind parameters of ``created`` beside the times themselves."""
     binds: dict[str, UUID] = {}
     if since is not None:
-        binds["id_from"] = ids.first_id_at(since - CLOCKS_DIFFER_BY)
+        binds["id_from"] = ids.first_id_at(since, ahead=-CLOCKS_DIFFER_BY)
     if until is not None:
-        binds["id_to"] = ids.first_id_at(until + CLOCKS_DIFFER_BY)
+        binds["id_to"] = ids.first_id_at(until, ahead=CLOCKS_DIFFER_BY)
     return binds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -104,7 +104,7 @@ def _condition(name: str) -> ColumnElement[bool]:
             raise ValueError(name)
 
 
-@cache
+@lru_cache(maxsize=256)  # callers choose the combinations
 def _listing(names: frozenset[str], at_most: int) -> Select[Any]:
     """The list that is narrowed by filters of these names: built once for each combination."""
     limit = page_limit(at_most)
