@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy import text
 
@@ -62,8 +63,13 @@ class SchemaState:
         return found - int(self.needed)
 
 
+# Constants, because readiness is asked every few seconds and a new statement is compiled anew.
+_PRESENT: Final = text("SELECT to_regclass('alembic_version') IS NOT NULL")
+_FOUND: Final = text("SELECT version_num FROM alembic_version")
+
+
 async def schema_state(db: Database) -> SchemaState:
     """Whether this code can work on the schema that it finds. Raises where there is no database."""
-    present = await db.value(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
-    found = await db.value(text("SELECT version_num FROM alembic_version")) if present else None
+    present = await db.value(_PRESENT)
+    found = await db.value(_FOUND) if present else None
     return SchemaState(found, head())

@@ -65,7 +65,7 @@ from refund_service.refunds.next_step import (
 )
 from refund_service.refunds.read_case import read_case
 from refund_service.refunds.record import record
-from refund_service.refunds.states import AttemptState, RefundEvent, Status, move
+from refund_service.refunds.states import AttemptState, Status, move, sending_event
 from refund_service.refunds.submit import WORKER, submit
 
 STOPPED_FOR: Final = timedelta(seconds=2)
@@ -237,7 +237,7 @@ async def _hold_back(desk: Desk, job: Job, case: Case, at_first: timedelta) -> N
 
 
 def _as_sending(case: Case) -> Case:
-    event = {Status.QUEUED: RefundEvent.SUBMIT, Status.UNKNOWN: RefundEvent.RESUBMIT}.get(case.status)
+    event = sending_event(case.status)
     attempt = case.attempt or Attempt(
         AttemptState.SENDING,
         ambiguous=False,

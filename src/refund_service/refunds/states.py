@@ -131,6 +131,11 @@ def move(status: Status | None, event: RefundEvent) -> Status:
         raise NotAllowed(f"{event} from {status}") from None
 
 
+def sending_event(status: Status) -> RefundEvent | None:
+    """The move that a sending makes from ``status``; ``None`` where it is being sent already."""
+    return {Status.QUEUED: RefundEvent.SUBMIT, Status.UNKNOWN: RefundEvent.RESUBMIT}.get(status)
+
+
 def allows(status: Status | None, event: RefundEvent) -> bool:
     """Whether ``event`` may happen to a refund that stands at ``status``."""
     return (status, event) in TRANSITIONS

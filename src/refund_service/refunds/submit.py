@@ -20,7 +20,7 @@ from refund_service.jobs.lease import Job, lease_binds, renewed
 from refund_service.refunds.case import Case
 from refund_service.refunds.creation import event_data
 from refund_service.refunds.moves import add_history
-from refund_service.refunds.states import AttemptState, RefundEvent, Status, move
+from refund_service.refunds.states import AttemptState, Status, move, sending_event
 from refund_service.refunds.tables import attempts, refunds
 
 WORKER: Final = "worker"
@@ -115,7 +115,7 @@ async def submit(
     Raises ``WriteRefused("lease")`` where the lease is over, a stop switch is on or the account
     is paused, and ``WriteRefused("refund")`` where the refund was canceled or moved meanwhile.
     """
-    event = {Status.QUEUED: RefundEvent.SUBMIT, Status.UNKNOWN: RefundEvent.RESUBMIT}.get(case.status)
+    event = sending_event(case.status)
     status = move(case.status, event) if event else case.status
     first = case.attempt is None
     binds: dict[str, Any] = {
