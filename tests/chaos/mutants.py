@@ -153,14 +153,18 @@ def _refuse(*, inline: bool, keyed: bool) -> Select[Any]:
         (
             Edit(
                 "refunds/advance.py",
-                """        except BaseException:
-            desk.breaker.give_back(case.account.id)
-            raise
-        answer""",
-                """        except WriteRefused as refused:
-            if refused.guard != "lease":
-                raise
-        answer""",
+                """            await submit(
+                desk.db, job, case, request, due_at=called_at + traits.in_flight_limit, now=called_at
+            )
+""",
+                """            try:
+                await submit(
+                    desk.db, job, case, request, due_at=called_at + traits.in_flight_limit, now=called_at
+                )
+            except WriteRefused as refused:
+                if refused.guard != "lease":
+                    raise
+""",
             ),
         ),
     ),

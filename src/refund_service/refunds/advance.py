@@ -136,22 +136,23 @@ async def _send(desk: Desk, job: Job, case: Case, gateway: RefundGateway, traits
     if not case.account_active or case.account.gateway in desk.refused_gateways:
         await _hold_back(desk, job, case, STOPPED_FOR)
         return
-    if not desk.breaker.allows(case.account.id, desk.seconds()):
-        await _hold_back(desk, job, case, BREAKER_OPEN_FOR)
-        return
     request = case.request or gateway.render_refund(case.command, case.account)
     async with desk.gate.passing(case.account.id, traits.parallel_calls):
+        # Not before its turn has come: those that went ahead may have found no one there.
+        if not desk.breaker.allows(case.account.id, desk.seconds()):
+            await _hold_back(desk, job, case, BREAKER_OPEN_FOR)
+            return
         called_at = desk.now()
         try:
             await submit(
                 desk.db, job, case, request, due_at=called_at + traits.in_flight_limit, now=called_at
             )
+            answer = await ask_refund(desk.sender, gateway, case.account, case.command, request)
         except BaseException:
             desk.breaker.give_back(case.account.id)
             raise
-        answer = await ask_refund(desk.sender, gateway, case.account, case.command, request)
+        desk.breaker.record(case.account.id, ok=_reached(answer), now=desk.seconds())
     sending = _as_sending(case)
-    desk.breaker.record(case.account.id, ok=_reached(answer), now=desk.seconds())
 
     if isinstance(answer, Misconfigured):
         reason = answer.reason
