@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
 from refund_service import ids
@@ -12,7 +12,7 @@ from refund_service.db.engine import Database
 from refund_service.db.errors import Busy, Duplicate, WriteRefused
 from refund_service.gateways.registry import gateway_named
 from refund_service.idempotency.keys import Kept, claim_binds, kept_as
-from refund_service.money import Money, decimal_of
+from refund_service.money import Money
 from refund_service.orders.tell import OrderNotFound
 from refund_service.payments.errors import (
     PaymentAmbiguous,
@@ -31,7 +31,6 @@ from refund_service.payments.surroundings import (
 )
 from refund_service.policies.evaluate import Facts, evaluate
 from refund_service.policies.publish import rules_of
-from refund_service.policies.reasons import ReasonUnknown, is_active
 from refund_service.policies.verdicts import Verdict
 from refund_service.refunds.as_created import as_created
 from refund_service.refunds.ask import By, PaymentFacts, RefundAsked, RequestFacts, read_facts
@@ -43,16 +42,9 @@ from refund_service.refunds.creation import (
     decision_binds,
     refund_binds,
 )
-from refund_service.refunds.errors import (
-    AmountExceedsAvailable,
-    AvailableChanged,
-    CurrencyDiffers,
-    NothingAvailable,
-    NotReplaceable,
-)
-from refund_service.refunds.queries import Refund, in_clarification, refund_by_reference
+from refund_service.refunds.impossible import refuse_impossible, whole_rest
+from refund_service.refunds.queries import Refund, refund_by_reference
 from refund_service.refunds.refusals import refusal_again, refusal_of, refused_binds
-from refund_service.refunds.states import Status
 
 TRIES: Final = 5
 
@@ -82,8 +74,9 @@ async def request_refund(
         met = await _meet(db, merchant_id, asked, facts, now=now)
         if kept := kept_as(met.facts.kept, asked.claim):
             return await _replay(db, merchant_id, kept)
-        facts, payment, amount = met.facts, met.payment, _amount(asked, met.payment)
-        await _refuse_impossible(db, merchant_id, asked, facts, payment=payment, amount=amount)
+        facts, payment = met.facts, met.payment
+        amount = asked.amount if asked.amount is not None else whole_rest(payment)
+        await refuse_impossible(db, merchant_id, asked, facts, payment=payment, amount=amount)
 
         weighed = Facts(Money(amount, payment.currency), payment.captured_at, now, asked.reason)
         decision = evaluate(rules_of(merchant_id, facts.policy_version, facts.policy_rules), weighed)
@@ -221,97 +214,6 @@ def _inline_payment(asked: RefundAsked, around: Surroundings) -> PaymentFacts:
         account_settings=around.account["settings"],
         registered=False,
     )
-
-
-def _amount(asked: RefundAsked, payment: PaymentFacts) -> int:
-    if asked.amount is not None:
-        return asked.amount
-    if payment.available == 0:
-        raise NothingAvailable(
-            f"Of {payment.captured} captured, {payment.refunded} are given back and {payment.held} held.",
-            captured=payment.captured,
-            held=payment.held,
-            refunded=payment.refunded,
-            disputed=payment.disputed,
-            available=0,
-            links=_link(payment),
-        )
-    return payment.available
-
-
-# --- saying no -------------------------------------------------------------------------------
-
-
-async def _refuse_impossible(
-    db: Database,
-    merchant_id: UUID,
-    asked: RefundAsked,
-    facts: RequestFacts,
-    *,
-    payment: PaymentFacts,
-    amount: int,
-) -> None:
-    """What no policy can allow. Nothing of it is written down."""
-    if not is_active(asked.reason, own=facts.own_reason):
-        raise ReasonUnknown(f"{asked.reason!r} is not an active reason.", reason=asked.reason)
-    if asked.currency not in (None, payment.currency):
-        raise CurrencyDiffers(
-            f"The payment was captured in {payment.currency}, not {asked.currency}.",
-            captured_currency=payment.currency,
-            asked_currency=asked.currency,
-        )
-    if asked.expected_available not in (None, payment.available):
-        raise AvailableChanged(
-            f"{payment.available} is available, {asked.expected_available} was expected.",
-            available=payment.available,
-            expected_available=asked.expected_available,
-        )
-    if asked.replaces is not None and (
-        facts.replaced is None
-        or facts.replaced["replaced_status"] != Status.REVERSED
-        or facts.replaced["replaced_payment_id"] != payment.id
-    ):
-        raise NotReplaceable(
-            "`replaces` must name a reversed refund of the same payment.",
-            replaces=ids.show("refund", asked.replaces),
-            refund_status=facts.replaced["replaced_status"] if facts.replaced else None,
-        )
-    if amount > payment.available:
-        raise await _exceeds(db, merchant_id, payment, amount)
-
-
-async def _exceeds(
-    db: Database, merchant_id: UUID, payment: PaymentFacts, amount: int
-) -> AmountExceedsAvailable:
-    unclear = await in_clarification(db, merchant_id, payment.id) if payment.held else []
-    detail = (
-        f"{decimal_of(amount, payment.currency)} {payment.currency} is asked, "
-        f"{decimal_of(payment.available, payment.currency)} is available."
-    )
-    if unclear:
-        detail += (
-            f" {decimal_of(sum(row['amount'] for row in unclear), payment.currency)} is being clarified: "
-            "the gateway's answer was lost and the money may have moved."
-        )
-    more: dict[str, Any] = (
-        {"in_clarification": [ids.show("refund", row["id"]) for row in unclear]} if unclear else {}
-    )
-    return AmountExceedsAvailable(
-        detail,
-        asked=amount,
-        available=payment.available,
-        captured=payment.captured,
-        held=payment.held,
-        refunded=payment.refunded,
-        disputed=payment.disputed,
-        currency=payment.currency,
-        links=_link(payment),
-        **more,
-    )
-
-
-def _link(payment: PaymentFacts) -> dict[str, str]:
-    return {"payment": f"/v1/payments/{ids.show('payment', payment.id)}"} if payment.registered else {}
 
 
 async def _replay(db: Database, merchant_id: UUID, kept: Kept) -> Requested:
