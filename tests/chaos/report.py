@@ -13,6 +13,7 @@ from chaos.script import Kind
 
 FULL_LENGTH: Final = 600.0
 CLEARED_AT_FULL_LENGTH: Final = 50
+OPERATIONS_AT_FULL_LENGTH: Final = 20_000
 LEAST_CLEARED: Final = 5
 LEAST_OK: Final = 0.30
 LEAST_INFO: Final = 0.01
@@ -58,7 +59,7 @@ class Report:
 
     def shortcomings(self) -> list[str]:
         """Why the run proves nothing."""
-        told, total = self.outcomes(), max(self.total, 1)
+        told, total = self.outcomes(), self.total
         wanted = max(
             LEAST_CLEARED,
             min(CLEARED_AT_FULL_LENGTH, int(CLEARED_AT_FULL_LENGTH * self.asked_for / FULL_LENGTH)),
@@ -68,6 +69,10 @@ class Report:
             for name, hits in self.faults.items()
             if not hits
         ]
+        if not self.cycles:
+            short.append("not every kind of fault has had its turn")
+        if total < (enough := OPERATIONS_AT_FULL_LENGTH * self.asked_for / FULL_LENGTH):
+            short.append(f"only {total} operations in {self.asked_for:.0f} s, not {enough:.0f}")
         if told["ok"] < LEAST_OK * total:
             short.append(f"only {told['ok']} of {total} operations were ok")
         if told["info"] < LEAST_INFO * total:
