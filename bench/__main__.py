@@ -20,7 +20,7 @@ import structlog
 from bench.figures import FORM, Figures, OneAndTwo, here
 from bench.growth import NoRoom, Size, check_room, filled, measured
 from bench.processes import Running, resident_mb, run, service
-from bench.report import FIGURES, write_report
+from bench.report import FIGURES, PAGE, write_report
 from bench.rounds import Cost, Meter, Pair, in_turn, median_of
 from bench.scale import QUICK, Scale
 from bench.shop import Shop, environment, open_shop
@@ -41,6 +41,9 @@ SMALLEST = 1_000
 FIRST_GUESS = 6_000
 """Bytes a refund, before any is measured."""
 
+REFERENCE = Path("docs/reference")
+ASIDE = Path("build/bench")
+
 WHILE_FILLING = {
     "wal_level": "minimal", "max_wal_senders": "0", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
     "autovacuum": "off",
@@ -54,15 +57,18 @@ def main() -> int:
     told.add_argument("--growth", type=int, default=1_000_000, metavar="N", help="refunds to grow to")
     told.add_argument("--quick", action="store_true", help="small numbers: shows that it works, no more")
     told.add_argument("--again", action="store_true", help="write the report anew from the last figures")
-    told.add_argument("--out", type=Path, default=Path("docs/reference"), help="where the report goes")
+    told.add_argument("--out", type=Path, help=f"where the report goes: {REFERENCE}, of a quick run {ASIDE}")
     told.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the databases are kept"
     )
     asked = told.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    out: Path = asked.out or (ASIDE if asked.quick else REFERENCE)
+    if asked.quick and out.resolve() == REFERENCE.resolve():
+        told.error(f"a quick run's figures mean nothing: {REFERENCE} is not the place for them")
     if asked.again:
-        write_report(FORM.validate_json((asked.out / FIGURES).read_bytes()), asked.out)
+        write_report(FORM.validate_json((out / FIGURES).read_bytes()), out)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sizes = sorted({SMALLEST, min(asked.growth, 1_000_000), asked.growth})
     # What the service would log of the few refunds that are made in this process.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
@@ -77,8 +83,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    write_report(figures, asked.out)
-    sys.stderr.write(f"{asked.out / 'performance.md'} is written; {time.perf_counter() - began:.0f} s\n")
+    write_report(figures, out)
+    sys.stderr.write(f"{out / PAGE} is written; {time.perf_counter() - began:.0f} s\n")
     return 0
 
 

@@ -18,6 +18,7 @@ import pytest
 from bench import report
 from bench.aims import aims_of
 from bench.figures import FORM
+from bench.scale import QUICK
 from house import Shop
 from told_metrics import metric_labels
 from typer.main import get_command
@@ -67,6 +68,12 @@ def test_the_performance_page_and_its_plots_are_what_the_figures_say() -> None:
     assert [name for name, told in files.items() if (reference / name).read_text() != told] == []
     plots = {f"performance/{plot.name}" for plot in (reference / "performance").glob("*.svg")}
     assert plots == set(re.findall(r"!\[[^]]+\]\(([^)]+)\)", files[report.PAGE]))
+
+
+def test_the_performance_page_is_of_a_whole_run() -> None:
+    figures = FORM.validate_json((HOUSE / "docs" / "reference" / report.FIGURES).read_bytes())
+
+    assert figures.scale != QUICK, "run: make bench"
 
 
 def test_the_performance_page_tells_of_every_aim_whether_it_is_met() -> None:

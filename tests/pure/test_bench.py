@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+from bench.__main__ import main
 from bench.aims import grown
 from bench.bare import ANY, EACH_ONCE, bare_of
+from bench.report import FIGURES, PAGE
 from bench.rounds import Cost, Pair, median_of
 from bench.spent import read_stacks
 from sqlalchemy import select
@@ -87,3 +91,29 @@ def test_growth_is_beside_what_the_bare_statements_grow() -> None:
 
     assert large.times == pytest.approx(6)
     assert grown(small, large) == pytest.approx(2.25 / 1.5)
+
+
+@pytest.mark.parametrize("out", ["docs/reference", "docs/../docs/reference/"])
+def test_a_quick_run_does_not_write_into_the_docs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--again", "--out", out])
+
+    with pytest.raises(SystemExit):
+        main()
+
+    assert "not the place" in capsys.readouterr().err
+
+
+def test_a_quick_run_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    figures = (Path(__file__).parents[2] / "docs/reference" / FIGURES).read_bytes()
+    aside = tmp_path / "build/bench"
+    (aside / FIGURES).parent.mkdir(parents=True)
+    (aside / FIGURES).write_bytes(figures)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["bench", "--quick", "--again"])
+
+    assert main() == 0
+
+    assert (aside / PAGE).exists()
+    assert not (tmp_path / "docs").exists()
