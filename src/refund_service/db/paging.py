@@ -6,11 +6,12 @@ together, whatever else is asked.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Integer, Table, and_, literal_column
+from sqlalchemy import Column, ColumnElement, Integer, Table, and_, literal_column, select
 
 from refund_service import ids
 from refund_service.db.writeset import P
@@ -32,18 +33,36 @@ def page_limit(size: int) -> ColumnElement[int]:
     return literal_column(str(size), Integer)
 
 
-def created(table: Table, name: str) -> ColumnElement[bool]:
-    """The condition of ``created_from`` or ``created_to``, which bounds the ids as well."""
-    if name == "created_from":
-        return and_(table.c.created_at >= P("created_from"), table.c.id >= P("id_from"))
-    return and_(table.c.created_at < P("created_to"), table.c.id < P("id_to"))
+_AHEAD: Final = {
+    "created_from": -CLOCKS_DIFFER_BY,
+    "created_to": CLOCKS_DIFFER_BY,
+    # What was changed before a moment had been made before it. After a moment anything may have changed.
+    "updated_to": CLOCKS_DIFFER_BY,
+}
 
 
-def created_binds(since: datetime | None, until: datetime | None) -> dict[str, Any]:
-    """The bind parameters of ``created`` beside the times themselves."""
-    binds: dict[str, UUID] = {}
-    if since is not None:
-        binds["id_from"] = ids.first_id_at(since, ahead=-CLOCKS_DIFFER_BY)
-    if until is not None:
-        binds["id_to"] = ids.first_id_at(until, ahead=CLOCKS_DIFFER_BY)
-    return binds
+def in_time(table: Table, name: str) -> ColumnElement[bool]:
+    """The condition of ``created_from`` and the like, which bounds the ids as well where it can."""
+    column = table.c.created_at if name.startswith("created") else table.c.updated_at
+    since = name.endswith("from")
+    within = column >= P(name) if since else column < P(name)
+    if name not in _AHEAD:
+        return within
+    bound = P(f"{name}_id")
+    return and_(within, table.c.id >= bound if since else table.c.id < bound)
+
+
+def bounds_of_ids(given: Mapping[str, Any]) -> dict[str, UUID]:
+    """The bind parameters of ``in_time`` beside the times themselves."""
+    return {
+        f"{name}_id": ids.first_id_at(given[name], ahead=ahead)
+        for name, ahead in _AHEAD.items()
+        if name in given
+    }
+
+
+def of_the_one_named(column: ColumnElement[Any], word: Column[Any], name: str) -> ColumnElement[bool]:
+    """That ``column`` holds our id of what the merchant calls by its own word."""
+    owners = word.table
+    owner = select(owners.c.id).where(owners.c.merchant_id == P("merchant_id"), word == P(name))
+    return column == owner.scalar_subquery()

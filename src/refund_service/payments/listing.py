@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, desc, select
 
 from refund_service.customers.tables import customers
 from refund_service.db.engine import Database, Row
-from refund_service.db.paging import created, created_binds, page_limit, page_size
+from refund_service.db.paging import bounds_of_ids, in_time, of_the_one_named, page_limit, page_size
 from refund_service.db.writeset import P
 from refund_service.orders.tables import orders
 from refund_service.payments.queries import payment_view
@@ -36,21 +36,20 @@ class PaymentFilters:
         return {name: value for name, value in asdict(self).items() if value is not None}
 
 
+# Named by the merchant's own word, stored by our id.
+_NAMED: Final = {
+    "order_id": (payments.c.order_id, orders.c.order_id),
+    "customer_id": (payments.c.customer_id, customers.c.customer_id),
+}
+
+
 def _condition(name: str) -> ColumnElement[bool]:
     p = payments.c
     match name:
-        case "order_id":
-            owner = select(orders.c.id).where(
-                orders.c.merchant_id == P("merchant_id"), orders.c.order_id == P(name)
-            )
-            return p.order_id == owner.scalar_subquery()
-        case "customer_id":
-            owner = select(customers.c.id).where(
-                customers.c.merchant_id == P("merchant_id"), customers.c.customer_id == P(name)
-            )
-            return p.customer_id == owner.scalar_subquery()
+        case "order_id" | "customer_id":
+            return of_the_one_named(*_NAMED[name], name)
         case "created_from" | "created_to":
-            return created(payments, name)
+            return in_time(payments, name)
         case "before":
             return p.id < P("before")
         case _:
@@ -59,9 +58,18 @@ def _condition(name: str) -> ColumnElement[bool]:
 
 @lru_cache(maxsize=256)  # callers choose the combinations
 def _listing(names: frozenset[str], at_most: int) -> Select[Any]:
-    """The list that is narrowed by filters of these names: built once for each combination."""
-    conditions = [_condition(name) for name in sorted(names)]
-    return payment_view().where(*conditions).order_by(desc(payments.c.id)).limit(page_limit(at_most))
+    """The list that is narrowed by filters of these names: built once for each combination.
+
+    The page first, then the names beside its rows: joined before, it could read all orders.
+    """
+    page = (
+        select(payments)
+        .where(payments.c.merchant_id == P("merchant_id"), *(_condition(name) for name in sorted(names)))
+        .order_by(desc(payments.c.id))
+        .limit(page_limit(at_most))
+        .subquery("page")
+    )
+    return payment_view(page).order_by(desc(page.c.id))
 
 
 async def list_payments(
@@ -70,7 +78,5 @@ async def list_payments(
     """Up to ``limit`` payments older than ``before``, newest first."""
     given = filters.given() | ({} if before is None else {"before": before})
     statement = _listing(frozenset(given), page_size(limit))
-    rows = await db.rows(
-        statement, merchant_id=merchant_id, **given, **created_binds(filters.created_from, filters.created_to)
-    )
+    rows = await db.rows(statement, **given, **bounds_of_ids(given), merchant_id=merchant_id)
     return rows[:limit]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Select, and_, func, select
+from sqlalchemy import BigInteger, FromClause, Select, and_, func, select
 
 from refund_service.customers.tables import customers
 from refund_service.db.engine import Database, Row
@@ -20,9 +20,9 @@ Payment = Row
 """A row of ``payment_view``."""
 
 
-def payment_view() -> Select[Any]:
-    """Payments with the names of their order, customer and account; to be narrowed by the caller."""
-    p, o, c, a = payments, orders, customers, gateway_accounts
+def payment_view(p: FromClause = payments) -> Select[Any]:
+    """Payments, all or those in ``p``, with the names of their order, customer and account."""
+    o, c, a = orders, customers, gateway_accounts
     return (
         select(
             *p.c,

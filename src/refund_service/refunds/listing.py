@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from refund_service.customers.tables import customers
 from refund_service.db.engine import Database, Row
-from refund_service.db.paging import created, created_binds, page_limit, page_size
+from refund_service.db.paging import bounds_of_ids, in_time, of_the_one_named, page_limit, page_size
 from refund_service.db.writeset import P
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.orders.tables import orders
@@ -73,9 +73,9 @@ _EQUAL: Final = {
 }
 # Named by the merchant's own word, stored by our id.
 _NAMED: Final = {
-    "order_id": (refunds.c.order_id, orders, orders.c.order_id),
-    "customer_id": (refunds.c.customer_id, customers, customers.c.customer_id),
-    "gateway_account": (refunds.c.gateway_account_id, gateway_accounts, gateway_accounts.c.name),
+    "order_id": (refunds.c.order_id, orders.c.order_id),
+    "customer_id": (refunds.c.customer_id, customers.c.customer_id),
+    "gateway_account": (refunds.c.gateway_account_id, gateway_accounts.c.name),
 }
 
 
@@ -84,9 +84,7 @@ def _condition(name: str) -> ColumnElement[bool]:
     if name in _EQUAL:
         return _EQUAL[name] == P(name)
     if name in _NAMED:
-        column, table, word = _NAMED[name]
-        owner = select(table.c.id).where(table.c.merchant_id == P("merchant_id"), word == P(name))
-        return column == owner.scalar_subquery()
+        return of_the_one_named(*_NAMED[name], name)
     match name:
         case "attention":
             return r.attention.is_not(None)
@@ -94,37 +92,35 @@ def _condition(name: str) -> ColumnElement[bool]:
             return r.attention.is_(None)
         case "before":
             return r.id < P("before")
-        case "created_from" | "created_to":
-            return created(refunds, name)
-        case "updated_from":
-            return r.updated_at >= P("updated_from")
-        case "updated_to":
-            return r.updated_at < P("updated_to")
+        case "created_from" | "created_to" | "updated_from" | "updated_to":
+            return in_time(refunds, name)
         case _:
             raise ValueError(name)
 
 
 @lru_cache(maxsize=256)  # callers choose the combinations
 def _listing(names: frozenset[str], at_most: int) -> Select[Any]:
-    """The list that is narrowed by filters of these names: built once for each combination."""
+    """The list that is narrowed by filters of these names: built once for each combination.
+
+    The page is cut out of the refunds alone, and what stands beside them is looked up for its rows:
+    joined before, a page of twenty could read all payments from end to end.
+    """
     limit = page_limit(at_most)
     conditions = [_condition(name) for name in sorted(names - {"status", "outcome"})]
-    newest = desc(refunds.c.id)
-    if not names & {"status", "outcome"}:
-        return refund_view().where(*conditions).order_by(newest).limit(limit)
-    # A few of each status, each from the index in the list's order: were they read as one set, all
-    # that ever had one of them would be sorted for each page.
-    wanted = func.unnest(P("statuses", ARRAY(Text))).table_valued("status", name="wanted").render_derived()
-    few = (
-        select(refunds.c.id)
-        .where(refunds.c.merchant_id == P("merchant_id"), refunds.c.status == wanted.c.status, *conditions)
-        .order_by(newest)
+    page = (
+        select(refunds)
+        .where(refunds.c.merchant_id == P("merchant_id"), *conditions)
+        .order_by(desc(refunds.c.id))
         .limit(limit)
-        .lateral("few")
     )
-    found = select(few.c.id).select_from(wanted).join(few, true())
-    page = found.order_by(desc(few.c.id)).limit(limit)
-    return refund_view().where(refunds.c.id.in_(page)).order_by(newest)
+    if names & {"status", "outcome"}:
+        # A few of each status, each from the index in the list's order: were they read as one set, all
+        # that ever had one of them would be sorted for each page.
+        wanted = func.unnest(P("statuses", ARRAY(Text))).table_valued("status").render_derived("wanted")
+        few = page.where(refunds.c.status == wanted.c.status).lateral("few")
+        page = select(few).select_from(wanted).join(few, true()).order_by(desc(few.c.id)).limit(limit)
+    shown = page.subquery("page")
+    return refund_view(shown).order_by(desc(shown.c.id))
 
 
 async def list_refunds(
@@ -136,14 +132,17 @@ async def list_refunds(
     the first page and moves nothing.
     """
     given = filters.given() | ({} if before is None else {"before": before})
-    binds = given | {"merchant_id": merchant_id}
     names = set(given)
     if filters.attention is False:
         names = names - {"attention"} | {"no_attention"}
     statuses = set(filters.status or Status)
     if filters.outcome is not None:
         statuses &= set(statuses_of(filters.outcome))
-    binds |= created_binds(filters.created_from, filters.created_to)
-    statement = _listing(frozenset(names), page_size(limit))
-    rows = await db.rows(statement, **binds, statuses=sorted(statuses))
+    rows = await db.rows(
+        _listing(frozenset(names), page_size(limit)),
+        **given,
+        **bounds_of_ids(given),
+        merchant_id=merchant_id,
+        statuses=sorted(statuses),
+    )
     return rows[:limit]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Select, and_, select
+from sqlalchemy import FromClause, Select, and_, select
 
 from refund_service.customers.tables import customers
 from refund_service.db.engine import Database, Row
@@ -23,9 +23,9 @@ Refund = Row
 """A row of ``refund_view``: the refund's columns, and those of its surroundings under a prefix."""
 
 
-def refund_view() -> Select[Any]:
-    """Refunds with payment, order, customer, account and decision; to be narrowed by the caller."""
-    r, p, o, c, a, d = refunds, payments, orders, customers, gateway_accounts, decisions
+def refund_view(r: FromClause = refunds) -> Select[Any]:
+    """Refunds, all or those in ``r``, with payment, order, customer, account and decision."""
+    p, o, c, a, d = payments, orders, customers, gateway_accounts, decisions
     return (
         select(
             *r.c,
