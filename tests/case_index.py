@@ -65,6 +65,7 @@ NOT_YET: Final = {
 """Why a case has no test: reason, and the cases."""
 
 IN_PART: Final = {
+    "UNK-07": "10,000 queued at once: the 2,000 of the test are what two cores drain in its time",
     "GWP-06": "the end that a notification tells",
     "GWP-11": "the entries that make good in the ledger",
     "CON-10": "a notification against a look-up",
@@ -75,7 +76,7 @@ IN_PART: Final = {
     "FRD-06": "the notifications that tell of disputes",
     "FRD-12": "the limit on what a key gives back in a day, and the alarm at an unusual rate",
 }
-"""What of a case is tested only once its room is built."""
+"""What of a case is not tested: its room is not built yet, or it would take too long."""
 
 _CASE: Final = re.compile(r"[A-Z]{3,4}-\d\d")
 _THREAD: Final = re.compile(r"(?:[A-Za-z][\w.-]*/)?[A-Za-z][\w.-]*#\d+")
