@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+import httpx
 from crowd import assert_promises_kept
 from house import House, Shop
 from nursery import Child
@@ -111,8 +113,10 @@ async def test_a_small_process_turns_away_what_it_cannot_hold_and_goes_on(  # FL
     assert api.is_alive
     async with own_shop.at(url) as client, asyncio.timeout(30):
         while True:
-            again = await own_shop.ask(payment, 1250, client=client, wait=10)
-            if again.status_code == 201:
-                break
+            # A reset while the crowd drains is an answer too: the same request, sent again, cures it.
+            with contextlib.suppress(httpx.TransportError):
+                again = await own_shop.ask(payment, 1250, key="after-the-crowd", client=client, wait=10)
+                if again.status_code == 201:
+                    break
             await asyncio.sleep(0.1)
     assert await own_shop.until(again.json(), "succeeded")

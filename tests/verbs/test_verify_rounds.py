@@ -14,7 +14,7 @@ from house import House, Shop
 from sqlalchemy import text
 
 from refund_service.db.engine import Database
-from refund_service.db.errors import Busy
+from refund_service.db.errors import READ_ONLY, Busy, DatabaseUnavailable
 from refund_service.jobs.hold import LeaseLost, while_held
 from refund_service.jobs.lease import LEASE, Job
 from refund_service.jobs.queue import claim_jobs, promise_once
@@ -138,8 +138,17 @@ async def test_a_check_that_takes_too_long_is_stopped_in_the_database(own_house:
 
 
 async def test_a_check_cannot_write(own_house: House) -> None:
-    with pytest.raises(Exception, match="read-only"):
+    with pytest.raises(DatabaseUnavailable) as refused:
         await verify_one(own_house.parts.db, "0", "it writes", "SELECT lo_create(0)")
+    assert READ_ONLY in sqlstates(refused.value)
+
+
+def sqlstates(error: BaseException | None) -> set[str | None]:
+    """Of an error and of all that it was raised from."""
+    if error is None:
+        return set()
+    behind = [error.__cause__, error.__context__, getattr(error, "orig", None)]
+    return {getattr(error, "sqlstate", None)}.union(*(sqlstates(one) for one in behind))
 
 
 @pytest.fixture
