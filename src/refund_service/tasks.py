@@ -30,7 +30,7 @@ def handlers(desk: Desk) -> dict[str, Handler]:
         desk.told(job.subject_id)
 
     async def watch(job: Job) -> None:
-        await watch_refunds(desk.db, now=desk.now())
+        await while_held(desk.db, job, watch_refunds(desk.db, now=desk.now()))
         await postpone_job(desk.db, job, EVERY_MINUTE)
 
     async def verify(job: Job) -> None:

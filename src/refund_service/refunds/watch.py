@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import Select, Text, and_, cast, delete, exists, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from refund_service import ids
-from refund_service.db.engine import Database
-from refund_service.db.errors import WriteRefused
+from refund_service.db.engine import Database, Row
+from refund_service.db.errors import Busy, WriteRefused
 from refund_service.db.writeset import P, WriteSet
 from refund_service.events.record import event_values
 from refund_service.jobs.tables import LATER, heartbeats, jobs
@@ -21,6 +22,9 @@ from refund_service.refunds.submit import WORKER
 from refund_service.refunds.tables import refunds
 
 AT_ONCE: Final = 500
+"""In one statement."""
+
+log = structlog.get_logger()
 
 _LATE: Final = (
     select(refunds, orders.c.order_id.label("order_name"))
@@ -77,10 +81,12 @@ _LOST: Final = (
             literal(LATER),
             func.db_now(),
             literal(0),
-        ).where(
+        )
+        .where(
             refunds.c.status.in_(sorted(HOLDING - {Status.AWAITING_APPROVAL})),
             ~exists(select(jobs.c.id).where(jobs.c.subject_id == refunds.c.id)),
-        ),
+        )
+        .limit(AT_ONCE),
     )
     .on_conflict_do_nothing()
     .returning(jobs.c.subject_id)
@@ -93,26 +99,35 @@ async def watch_refunds(db: Database, *, now: datetime) -> int:
     """Call a person to every refund that is late, promise anew what was lost; returns how many were late."""
     late = await db.rows(_LATE, now=now)
     for refund in late:
-        status, attention = Status(refund["status"]), f"{refund['status']}_for_long"
         try:
-            await db.write(
-                _CALL_PERSON,
-                merchant_id=refund["merchant_id"],
-                refund_id=refund["id"],
-                status=status,
-                attention=attention,
-                actor=WORKER,
-                now=now,
-                told_id=ids.new_id(),
-                told_type="refund.needs_attention",
-                told_resource="refund",
-                told_resource_id=refund["id"],
-                told_data=event_data(
-                    refund["id"], status, refund, order_name=refund["order_name"], attention=attention
-                ),
-            )
+            await _call_to(db, refund, now=now)
         except WriteRefused:
             continue  # it has moved meanwhile
+        except Busy:
+            # Its turn comes in the next round; the others shall not wait for it.
+            log.info("watch.busy", refund_id=str(refund["id"]), merchant_id=str(refund["merchant_id"]))
     await db.rows(_GONE)
-    await db.rows(_LOST)
+    # A restored database may have lost very many: each statement is a short one.
+    while len(await db.rows(_LOST)) == AT_ONCE:
+        pass
     return len(late)
+
+
+async def _call_to(db: Database, refund: Row, *, now: datetime) -> None:
+    status, attention = Status(refund["status"]), f"{refund['status']}_for_long"
+    await db.write(
+        _CALL_PERSON,
+        merchant_id=refund["merchant_id"],
+        refund_id=refund["id"],
+        status=status,
+        attention=attention,
+        actor=WORKER,
+        now=now,
+        told_id=ids.new_id(),
+        told_type="refund.needs_attention",
+        told_resource="refund",
+        told_resource_id=refund["id"],
+        told_data=event_data(
+            refund["id"], status, refund, order_name=refund["order_name"], attention=attention
+        ),
+    )
