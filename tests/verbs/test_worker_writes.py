@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -14,10 +15,11 @@ from house import House, Shop
 from sqlalchemy import text
 
 from refund_service import ids
-from refund_service.clock import utc_now
+from refund_service.clock import rfc3339, utc_now
 from refund_service.db.engine import Database
 from refund_service.db.errors import WriteRefused
 from refund_service.gateways.accounts import pause_account, resume_account
+from refund_service.gateways.answers import BankReference
 from refund_service.gateways.protocol import PreparedRequest
 from refund_service.gateways.switches import resume_sends, stop_sends
 from refund_service.jobs.lease import LEASE, Job
@@ -29,7 +31,7 @@ from refund_service.refunds.read_case import read_case
 from refund_service.refunds.record import record
 from refund_service.refunds.states import AttemptState, RefundEvent
 from refund_service.refunds.submit import submit
-from refund_service.refunds.watch import watch_refunds
+from refund_service.refunds.watch import AT_ONCE, watch_refunds
 
 BYTES = PreparedRequest("POST", "/v1/refunds", {}, b"{}")
 DONE = Conclusion(event=RefundEvent.SUCCEED, attempt_state=AttemptState.DONE, gateway_refund_id="sbr_done")
@@ -358,6 +360,70 @@ async def test_a_job_about_nothing_is_let_go(
     assert (await rows_of(db, quiet_shop))["jobs"] == []
 
 
+# --- when it last changed ---------------------------------------------------------------------
+
+
+async def test_only_what_a_reader_can_see_moves_when_it_last_changed(
+    db: Database, quiet_shop: Shop, sending: Callable[..., Any]
+) -> None:
+    refund, job = await sending()
+    began = utc_now()
+
+    async def moved_by(said: Conclusion, hours: int) -> bool:
+        case, before = await case_of(quiet_shop, refund), await quiet_shop.see(refund)
+        at = began + timedelta(hours=hours)
+        await record(db, job, case, said, goes_on=True, now=at)
+        after = await quiet_shop.see(refund)
+        assert after["updated_at"] in {before["updated_at"], rfc3339(at)}
+        assert (after == before) == (after["updated_at"] == before["updated_at"])
+        return bool(after["updated_at"] != before["updated_at"])
+
+    late, missed = timedelta(hours=1), Conclusion(look_ups=1, missed=True, due_in=timedelta(hours=1))
+    called = Conclusion(look_ups=1, attention="answer_differs", due_in=late)
+    banked = Conclusion(look_ups=1, bank_reference=BankReference("arn", "1234", "pending"))
+    named = replace(banked, gateway_refund_id="re_seen")
+    for hours, (said, moves) in enumerate(
+        [
+            (WAITS, True),
+            (missed, True),  # from now on it can be late
+            (missed, False),
+            (called, True),
+            (called, False),
+            (missed, False),
+            (banked, True),
+            (banked, False),
+            (named, True),
+            (named, False),
+            (replace(banked, bank_reference=BankReference("arn", "1234", "available")), True),
+            (Conclusion(calm=True), True),
+            (Conclusion(calm=True), False),
+            (replace(DONE, gateway_refund_id="re_seen"), True),
+        ],
+        start=1,
+    ):
+        assert await moved_by(said, hours) is moves, said
+
+
+async def test_asking_once_more_what_is_in_progress_makes_a_refund_no_younger_and_no_later(
+    db: Database, quiet_shop: Shop, sending: Callable[..., Any]
+) -> None:
+    refund, job = await sending()
+    busy = Conclusion(
+        attempt_state=AttemptState.WAITING, ambiguous=True, due_in=timedelta(hours=1), wait=timedelta(0)
+    )
+    await record(db, job, await case_of(quiet_shop, refund), busy, goes_on=True, now=utc_now())
+    before = await quiet_shop.see(refund)
+    assert before["status"] == "processing"
+
+    later = utc_now() + timedelta(minutes=30)
+    case = await case_of(quiet_shop, refund)
+    await submit(db, job, case, BYTES, due_at=later + timedelta(hours=1), now=later)
+    await record(db, job, await case_of(quiet_shop, refund), busy, goes_on=True, now=later)
+
+    assert await quiet_shop.see(refund) == before
+    assert (await case_of(quiet_shop, refund)).attempt.sends == 2  # type: ignore[union-attr] # it was sent
+
+
 # --- looking after what jobs cannot say themselves -------------------------------------------
 
 
@@ -398,3 +464,59 @@ async def test_a_live_refund_whose_job_was_lost_is_promised_anew(
     await advance_refund(quiet_shop.house.desk, again)
     assert (await quiet_shop.see(refund))["status"] == "succeeded"
     assert len(quiet_shop.executions()) == 2
+
+
+async def test_who_is_busy_keeps_no_person_from_the_others(
+    db: Database, quiet_shop: Shop, queued: Callable[..., Any], sending: Callable[..., Any]
+) -> None:
+    (first, _), (second, _) = await queued(), await queued()
+    late = datetime.fromisoformat(second["due_at"]) + timedelta(seconds=1)
+    lock = text("SELECT 1 FROM refunds WHERE id = :id FOR UPDATE")
+    async with db.transaction() as tx:
+        await tx.execute(lock, {"id": ids.read("refund", first["id"])})
+        await watch_refunds(db, now=late)
+    assert [(await quiet_shop.see(one))["attention"] is None for one in (first, second)] == [True, False]
+
+    await watch_refunds(db, now=late)
+    assert (await quiet_shop.see(first))["attention"]["code"] == "queued_for_long"
+
+
+@dataclass
+class Overheard:
+    """A database that tells how many rows each statement came back with."""
+
+    db: Database
+    numbers: list[int] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.db, name)
+
+    async def rows(self, statement: Any, /, **binds: Any) -> Any:
+        found = await self.db.rows(statement, **binds)
+        self.numbers.append(len(found))
+        return found
+
+
+COPIES = """
+INSERT INTO refunds (merchant_id, id, payment_id, gateway_account_id, amount, currency, status, reason, metadata,
+    decision_id, idempotency_key, generation, requested_by, requested_with, version, created_at, updated_at)
+SELECT merchant_id, gen_random_uuid(), payment_id, gateway_account_id, amount, currency, status, reason, metadata,
+    decision_id, 'copy-' || n, generation, requested_by, requested_with, version, created_at, updated_at
+FROM refunds, generate_series(1, 2 * CAST(:at_once AS int) + 1) n
+"""
+
+
+async def test_however_many_jobs_were_lost_all_are_promised_anew_a_few_at_a_time(own_shop: Shop) -> None:
+    db = own_shop.house.parts.db
+    await own_shop.ask(await own_shop.pay(), 100)
+    async with db.transaction() as tx:
+        await tx.execute(text(COPIES), {"at_once": AT_ONCE})
+    overheard = Overheard(db)
+
+    await watch_refunds(cast("Any", overheard), now=utc_now())
+
+    live = await db.value(text("SELECT count(*) FROM refunds JOIN jobs ON subject_id = refunds.id"))
+    assert live == 2 * AT_ONCE + 2
+    assert max(overheard.numbers) == AT_ONCE
+    # What was copied has no history: it is no database that keeps the promises.
+    await db.rows(text("DELETE FROM refunds WHERE idempotency_key LIKE 'copy-%'"))

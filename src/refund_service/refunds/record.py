@@ -5,7 +5,20 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Delete, Integer, Select, Text, Update, func, or_, update
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    DateTime,
+    Delete,
+    Integer,
+    Select,
+    Text,
+    Update,
+    func,
+    or_,
+    update,
+)
 from sqlalchemy import case as sql_case
 
 from refund_service import ids
@@ -16,9 +29,17 @@ from refund_service.payments.tables import payments
 from refund_service.refunds.case import Case
 from refund_service.refunds.conclude import Conclusion
 from refund_service.refunds.moves import add_history
-from refund_service.refunds.states import HOLDING, hold_change, move, refunded_change
+from refund_service.refunds.states import HOLDING, AttemptState, hold_change, move, refunded_change
 from refund_service.refunds.submit import WORKER, told
 from refund_service.refunds.tables import attempts, gateway_calls, refunds
+
+_TOLD_BY_GATEWAY: Final = (
+    "gateway_refund_id",
+    "bank_reference_type",
+    "bank_reference_value",
+    "bank_reference_status",
+)
+_OF_FAILURE: Final = ("failure_code", "failure_gateway_code")
 
 
 def _record(lease: Update | Delete) -> Select[Any]:
@@ -27,6 +48,24 @@ def _record(lease: Update | Delete) -> Select[Any]:
     moved, tells = P("moved", Boolean), P("tells", Boolean)
     calls_person = P("attention", Text).is_not(None)
     settles = or_(moved, P("calm", Boolean))
+    shown: dict[str, ColumnElement[Any]] = {
+        "status": P("to_status", Text),
+        **{name: func.coalesce(P(name, Text), refunds.c[name]) for name in _TOLD_BY_GATEWAY},
+        **{name: sql_case((moved, P(name, Text)), else_=refunds.c[name]) for name in _OF_FAILURE},
+        "attention": sql_case(
+            (calls_person, P("attention", Text)), (settles, None), else_=refunds.c.attention
+        ),
+        # A status that is only confirmed does not become late later.
+        "due_at": sql_case(
+            (P("due_anew", Boolean), P("due_at", DateTime(timezone=True))),
+            else_=func.coalesce(refunds.c.due_at, P("due_at", DateTime(timezone=True))),
+        ),
+        "finished_at": sql_case(
+            (moved, P("finished_at", DateTime(timezone=True))), else_=refunds.c.finished_at
+        ),
+    }
+    # A look-up that finds everything as it was makes no refund younger.
+    changed = or_(*(refunds.c[name].is_distinct_from(value) for name, value in shown.items()))
     refund = write.guard(
         "refund",
         update(refunds)
@@ -37,33 +76,14 @@ def _record(lease: Update | Delete) -> Select[Any]:
             refunds.c.generation == P("generation"),
         )
         .values(
-            status=P("to_status"),
+            **shown,
             version=refunds.c.version + sql_case((tells, 1), else_=0),
-            gateway_refund_id=func.coalesce(P("gateway_refund_id", Text), refunds.c.gateway_refund_id),
-            bank_reference_type=func.coalesce(P("bank_type", Text), refunds.c.bank_reference_type),
-            bank_reference_value=func.coalesce(P("bank_value", Text), refunds.c.bank_reference_value),
-            bank_reference_status=func.coalesce(P("bank_status", Text), refunds.c.bank_reference_status),
-            failure_code=sql_case((moved, P("failure_code", Text)), else_=refunds.c.failure_code),
-            failure_gateway_code=sql_case(
-                (moved, P("failure_gateway_code", Text)), else_=refunds.c.failure_gateway_code
-            ),
-            attention=sql_case(
-                (calls_person, P("attention", Text)), (settles, None), else_=refunds.c.attention
-            ),
             attention_since=sql_case(
                 (calls_person, func.coalesce(refunds.c.attention_since, P("now", DateTime(timezone=True)))),
                 (settles, None),
                 else_=refunds.c.attention_since,
             ),
-            # A status that is only confirmed does not become late later.
-            due_at=sql_case(
-                (P("due_anew", Boolean), P("due_at", DateTime(timezone=True))),
-                else_=func.coalesce(refunds.c.due_at, P("due_at", DateTime(timezone=True))),
-            ),
-            finished_at=sql_case(
-                (moved, P("finished_at", DateTime(timezone=True))), else_=refunds.c.finished_at
-            ),
-            updated_at=P("now"),
+            updated_at=sql_case((changed, P("now", DateTime(timezone=True))), else_=refunds.c.updated_at),
         ),
         refunds.c.version,
     )
@@ -174,9 +194,9 @@ async def record(
         "tells": tells,
         "event": said.event,
         "gateway_refund_id": said.gateway_refund_id,
-        "bank_type": bank.type if bank else None,
-        "bank_value": bank.value if bank else None,
-        "bank_status": bank.status if bank else None,
+        "bank_reference_type": bank.type if bank else None,
+        "bank_reference_value": bank.value if bank else None,
+        "bank_reference_status": bank.status if bank else None,
         "failure_code": said.failure[0] if said.failure else None,
         "failure_gateway_code": said.failure[1] if said.failure else None,
         "attention": said.attention,
@@ -222,4 +242,6 @@ async def record(
 
 def _attempt_moves(case: Case, said: Conclusion) -> bool:
     """Whether the gateway told something new, though the status stays: accepted, and pending there."""
-    return case.attempt is not None and said.attempt_state not in {None, case.attempt.state}
+    # That it is still at it is nothing new, however often the same bytes are sent again.
+    old = {None, AttemptState.WAITING}
+    return case.attempt is not None and said.attempt_state not in old | {case.attempt.state}

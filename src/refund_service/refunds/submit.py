@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Boolean, Select, exists, func, select, update
+from sqlalchemy import Boolean, DateTime, Select, exists, func, select, update
 from sqlalchemy import case as sql_case
 
 from refund_service import ids
@@ -55,8 +55,9 @@ def _submit(*, first: bool) -> Select[Any]:
         .values(
             status=P("to_status"),
             version=refunds.c.version + sql_case((moved, 1), else_=0),
-            due_at=P("due_at"),
-            updated_at=P("now"),
+            # The same bytes sent once more to a gateway that is still at it change nothing that shows.
+            due_at=sql_case((moved, P("due_at", DateTime(timezone=True))), else_=refunds.c.due_at),
+            updated_at=sql_case((moved, P("now", DateTime(timezone=True))), else_=refunds.c.updated_at),
         ),
         refunds.c.version,
     )
