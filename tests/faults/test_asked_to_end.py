@@ -10,11 +10,14 @@ from typing import Any
 
 from clockwork import Asked, Clock, PlayedGateway, Reply
 from customers import Customers, free_port
+import pytest
 from house import House, Shop
 from nursery import Child
 from sqlalchemy import text
 
-from refund_service.jobs.worker import Worker
+from refund_service.cli.serving import PartEnded, serve_until_asked
+from refund_service.jobs.lease import Job
+from refund_service.jobs.worker import CLAIM_WITHIN, Worker
 from refund_service.tasks import handlers
 
 MOST_SECONDS = 20
@@ -97,6 +100,42 @@ async def test_a_call_in_flight_is_waited_for_and_written_down(  # FLT-04
         assert (await shop.see(refund))["status"] == "succeeded"
         assert (await shop.see(later))["status"] in {"queued", "succeeded"}
         assert await own_house.parts.db.value(LEASED) == 0
+
+
+async def test_a_worker_whose_every_slot_is_taken_hears_that_it_is_to_end(  # FLT-04
+    own_house: House, own_shop: Shop
+) -> None:
+    began, never = asyncio.Event(), asyncio.Event()
+
+    async def hang(_job: Job) -> None:
+        began.set()
+        await never.wait()
+
+    busy = dict.fromkeys(handlers(own_house.desk), hang)
+    worker = Worker(own_house.parts.db, busy, slots=1, grace=0.1)
+    working = asyncio.create_task(worker.run())
+    await own_shop.ask(await own_shop.pay(), 1250)
+    await began.wait()
+
+    worker.stop()
+
+    async with asyncio.timeout(CLAIM_WITHIN):
+        await working
+    assert await own_house.parts.db.value(LEASED) == 0
+
+
+async def test_a_process_of_which_a_part_ended_by_itself_ends_and_says_so(  # FLT-04
+    own_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fall_over(_worker: Worker) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Worker, "run", fall_over)
+    settings = own_house.parts.settings.model_copy(update={"port": 0, "ops_port": 0})
+    with pytest.raises(PartEnded) as ended:
+        async with asyncio.timeout(MOST_SECONDS):
+            await serve_until_asked(settings, api=True, work=True, upgrade=False)
+    assert isinstance(ended.value.__cause__, ZeroDivisionError)
 
 
 async def test_a_call_that_outlasts_the_patience_is_given_to_another_worker_at_once(  # FLT-04

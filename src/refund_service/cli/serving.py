@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -63,42 +63,68 @@ async def running(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    sender = build_sender()
-    desk = build_desk(parts, sender)
-    worker = build_worker(parts, desk) if work else None
-    servers: list[tuple[PatientServer, socket.socket]] = []
-    api_url = ops_url = None
-    if api:
-        listener, api_url = listen(settings.host, settings.port)
-        servers.append((_server(parts, create_app(parts, worker=worker)), listener))
-    if settings.ops_port >= 0:
-        listener, ops_url = listen(settings.ops_host, settings.ops_port)
-        servers.append((_server(parts, create_ops_app(parts, desk)), listener))
-    if wrong := await parts.db.missing_limits():
-        raise ValueError(
-            f"PostgreSQL does not hold what this service relies on: {', '.join(wrong)}. "
-            "Set them on its role: ALTER ROLE … SET lock_timeout = '1500ms', and so on."
-        )
-    (await schema_state(parts.db)).insist()
-    await begin_epoch(parts.db)
-    await promise_recurring(desk)
-    tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
-    if worker is not None:
-        tasks.append(asyncio.create_task(worker.run()))
-    try:
-        await _started(servers, tasks)
-        log.info("started", api=api_url, ops=ops_url, worker=worker is not None)
-        yield Running(parts, api_url, ops_url, stopping.set), stopping
-    finally:
-        # The worker first takes nothing new; requests in flight are answered meanwhile.
+    async with AsyncExitStack() as opened:
+        opened.push_async_callback(parts.db.close)
+        sender = build_sender()
+        opened.push_async_callback(sender.close)
+        desk = build_desk(parts, sender)
+        worker = build_worker(parts, desk) if work else None
+        servers: list[tuple[PatientServer, socket.socket]] = []
+        api_url = ops_url = None
+        if api:
+            listener, api_url = listen(settings.host, settings.port)
+            opened.callback(listener.close)
+            servers.append((_server(parts, create_app(parts, worker=worker)), listener))
+        if settings.ops_port >= 0:
+            listener, ops_url = listen(settings.ops_host, settings.ops_port)
+            opened.callback(listener.close)
+            servers.append((_server(parts, create_ops_app(parts, desk)), listener))
+        if wrong := await parts.db.missing_limits():
+            raise ValueError(
+                f"PostgreSQL does not hold what this service relies on: {', '.join(wrong)}. "
+                "Set them on its role: ALTER ROLE … SET lock_timeout = '1500ms', and so on."
+            )
+        (await schema_state(parts.db)).insist()
+        await begin_epoch(parts.db)
+        await promise_recurring(desk)
+        tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
         if worker is not None:
-            worker.stop()
-        for server, _ in servers:
-            server.should_exit = True
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await sender.close()
-        await parts.db.close()
-        log.info("stopped")
+            tasks.append(asyncio.create_task(worker.run(), name="worker"))
+        try:
+            await _started(servers, tasks)
+            log.info("started", api=api_url, ops=ops_url, worker=worker is not None)
+            ends = _ends_with(tasks, stopping)
+            yield Running(parts, api_url, ops_url, stopping.set), stopping
+        finally:
+            stopping.set()
+            # The worker first takes nothing new; requests in flight are answered meanwhile.
+            if worker is not None:
+                worker.stop()
+            for server, _ in servers:
+                server.should_exit = True
+            await asyncio.gather(*tasks, return_exceptions=True)
+            log.info("stopped")
+    if ends:
+        raise PartEnded("a part of the process ended by itself") from ends[0]
+
+
+class PartEnded(Exception):
+    """The worker or a listener ended though no one had asked: the process is of no use without it."""
+
+
+def _ends_with(tasks: list[asyncio.Task[None]], stopping: asyncio.Event) -> list[BaseException | None]:
+    """Ask the process to end when one of its parts does, and tell what that part ended with."""
+    ends: list[BaseException | None] = []
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not stopping.is_set():
+            ends.append(None if task.cancelled() else task.exception())
+            log.error("part.ended", part=task.get_name(), exc_info=ends[-1])
+            stopping.set()
+
+    for task in tasks:
+        task.add_done_callback(ended)
+    return ends
 
 
 async def serve_until_asked(settings: Settings, *, api: bool, work: bool, upgrade: bool) -> None:
@@ -140,10 +166,8 @@ async def _started(
     servers: list[tuple[PatientServer, socket.socket]], tasks: list[asyncio.Task[None]]
 ) -> None:
     while not all(server.started for server, _ in servers):
-        done = [task for task in tasks if task.done()]
-        if done:
-            done[0].result()
-            raise RuntimeError("a listener ended before it began")
+        if done := [task for task in tasks if task.done()]:
+            raise PartEnded("a part of the process ended before it began") from done[0].exception()
         await asyncio.sleep(0.005)
 
 

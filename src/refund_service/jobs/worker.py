@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import delete, func
 from sqlalchemy.dialects.postgresql import insert
 
-from refund_service import ids, metrics
+from refund_service import clock, ids, metrics
 from refund_service.db.engine import Database
 from refund_service.db.writeset import P
 from refund_service.jobs.lease import Job
@@ -37,6 +37,12 @@ GRACE: Final = 18.0
 
 GIVE_BACK_WITHIN: Final = 1.5
 """Seconds, for what was not finished by then."""
+
+FORGET_WITHIN: Final = 0.5
+"""Seconds, for the heartbeat's row: without it, its age tells."""
+
+CLAIM_WITHIN: Final = 5.0
+"""Seconds. A claim that a dead line swallowed holds up no ending."""
 
 CUT_OFF: Final = "cut off when its worker ended"
 
@@ -69,6 +75,8 @@ class Worker:
         self._closed_lanes = closed_lanes
         self._cut_short = cut_short
         self._grace = grace
+        self._until: float | None = None
+        """When what is in flight is cut off, once it was asked to end."""
         self._running: set[asyncio.Task[None]] = set()
         self._lanes: Counter[UUID] = Counter()
         self._wake = asyncio.Event()
@@ -80,6 +88,8 @@ class Worker:
 
     def stop(self) -> None:
         """Take nothing new; ``run`` ends when what is in flight has ended, or after ``grace`` seconds."""
+        if self._until is None:
+            self._until = clock.seconds() + self._grace
         self._stopping.set()
         self._wake.set()
 
@@ -100,21 +110,22 @@ class Worker:
             with contextlib.suppress(asyncio.CancelledError):
                 await beat
             with contextlib.suppress(Exception):
-                await self._db.rows(_FORGET, worker_id=self.id)
+                async with asyncio.timeout(FORGET_WITHIN):
+                    await self._db.rows(_FORGET, worker_id=self.id)
 
     async def _take(self) -> int:
         room = self._slots - len(self._running)
         if room <= 0:
-            await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
-            return 1
+            return 0  # the next job that ends wakes it
         full = {lane for lane, count in self._lanes.items() if count >= self._lane_limit}
         try:
-            taken = await claim_jobs(
-                self._db,
-                at_most=room,
-                per_lane=PER_LANE,
-                closed_lanes=full | set(self._closed_lanes()),
-            )
+            async with asyncio.timeout(CLAIM_WITHIN):
+                taken = await claim_jobs(
+                    self._db,
+                    at_most=room,
+                    per_lane=PER_LANE,
+                    closed_lanes=full | set(self._closed_lanes()),
+                )
         except Exception:
             log.warning("worker.cannot_claim", worker_id=str(self.id), exc_info=True)
             return 0
@@ -122,8 +133,13 @@ class Worker:
             self._lanes[job.lane] += 1
             task = asyncio.create_task(self._work(job), name=job.name)
             self._running.add(task)
-            task.add_done_callback(self._running.discard)
+            task.add_done_callback(self._ended)
         return len(taken)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if len(self._running) >= self._slots:
+            self._wake.set()  # every slot was taken, and one is free again
+        self._running.discard(task)
 
     async def _work(self, job: Job) -> None:
         try:
@@ -168,7 +184,8 @@ class Worker:
         for task in self._running:
             if task.get_name() in self._cut_short:
                 task.cancel()
-        _, late = await asyncio.wait(self._running, timeout=self._grace)
+        left = self._grace if self._until is None else max(0.0, self._until - clock.seconds())
+        _, late = await asyncio.wait(self._running, timeout=left)
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
