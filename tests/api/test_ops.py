@@ -21,9 +21,12 @@ from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from refund_service import __version__
+from refund_service.api import ops
+from refund_service.api.ops import READY_LASTS
 from refund_service.db.embedded import EmbeddedServer
+from refund_service.db.engine import Database
 from refund_service.db.migrations import migrate
-from refund_service.db.schema_state import head
+from refund_service.db.schema_state import SchemaState, head, schema_state
 from refund_service.jobs.lease import LEASE
 from refund_service.merchants.keys import new_key
 
@@ -43,6 +46,14 @@ def healthy(reply: httpx.Response, status: str) -> dict[str, Any]:
 
 def checks(told: dict[str, Any]) -> dict[str, str]:
     return {name: check["status"] for name, (check,) in told["checks"].items()}
+
+
+async def becomes(client: httpx.AsyncClient, status: str) -> dict[str, Any]:
+    """What readiness tells, as soon as the answer is none of before: each is told for a while."""
+    async with asyncio.timeout(READY_LASTS + 5):
+        while (reply := await client.get("/health/ready")).json()["status"] != status:
+            await asyncio.sleep(0.02)
+    return healthy(reply, status)
 
 
 # -- a process with both listeners
@@ -119,12 +130,34 @@ async def test_without_a_worker_the_service_is_ready_with_a_warning(own_house: H
         assert checks(told)["worker:alive"] == "warn"
 
         await own_house.start_worker()
-        async with asyncio.timeout(5):
-            while (await client.get("/health/ready")).json()["status"] != "pass":
-                await asyncio.sleep(0.02)
+        await becomes(client, "pass")
         # One that has not been seen for half a minute is not counted.
         await own_house.stop_workers()
-        assert checks((await client.get("/health/ready")).json())["worker:alive"] == "warn"
+        assert checks(await becomes(client, "warn"))["worker:alive"] == "warn"
+
+
+async def test_the_database_is_looked_at_once_for_all_who_ask(
+    own_house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:  # SEC-27
+    looks, now = 0, 1000.0
+
+    async def look(db: Database) -> SchemaState:
+        nonlocal looks
+        looks += 1
+        return await schema_state(db)
+
+    monkeypatch.setattr(ops, "schema_state", look)
+    monkeypatch.setattr(ops, "seconds", lambda: now)
+    async with httpx.AsyncClient(base_url=own_house.url, trust_env=False) as client:
+        told = await asyncio.gather(*(client.get("/health/ready") for _ in range(50)))
+        assert {reply.json()["status"] for reply in told} == {"warn"}
+        assert looks == 1
+        now += READY_LASTS - 0.001
+        await client.get("/health/ready")
+        assert looks == 1
+        now += 0.001
+        await client.get("/health/ready")
+        assert looks == 2
 
 
 @pytest.mark.parametrize(
@@ -222,7 +255,7 @@ async def test_while_the_database_is_away_callers_are_told_so_and_afterwards_all
                 assert told["retryable"] is True
                 assert int(reply.headers["retry-after"]) > 0
                 assert os.fspath(fragile.folder) not in reply.text
-        ready = healthy(await shop.client.get("/health/ready"), "fail")
+        ready = await becomes(shop.client, "fail")
         assert ready["checks"]["database:connection"][0]["status"] == "fail"
         healthy(await shop.client.get("/health/live"), "pass")
         # What cannot be looked up is no stranger: a key that is not remembered gets no 401.
@@ -234,7 +267,7 @@ async def test_while_the_database_is_away_callers_are_told_so_and_afterwards_all
         reply = await shop.ask(payment, 1250, key="meanwhile")
         assert reply.status_code == 201, reply.text
         assert "idempotency-replayed" not in reply.headers
-        assert healthy(await shop.client.get("/health/ready"), "pass")
+        assert await becomes(shop.client, "pass")
         await shop.resume_sends()
         # The job may have been taken just before the outage: then its lease has to run out first.
         await frail_house.turn_clock(seconds=LEASE.total_seconds() + 1)

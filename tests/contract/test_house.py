@@ -247,6 +247,7 @@ def test_no_room_and_no_file_has_a_name_that_says_nothing():
 
 
 LOOPS = {
+    "api/ops.py",  # a look at the database that several ask for at once
     "api/patience.py",  # the look at who is slow, of the server that it belongs to
     "cli/demo.py",  # the sandbox beside the service
     "cli/serving.py",  # the servers and the worker of this process

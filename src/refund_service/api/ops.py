@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -25,6 +24,9 @@ from refund_service.reports.state import State, read_state, workers_alive
 
 MEDIA_TYPE: Final = "application/health+json"
 
+READY_LASTS: Final = 1.0
+"""Seconds that one look at the database is told."""
+
 SCRAPE_PATIENCE: Final = 4.0
 """Seconds for the database to answer a scrape; Prometheus gives up after 10 unless told otherwise."""
 
@@ -36,20 +38,36 @@ log = structlog.get_logger()
 Check = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True, slots=True)
 class Health:
-    """What the health endpoints look at."""
+    """What the health endpoints look at; ``breaker`` is of the worker in this process."""
 
-    db: Database
-    breaker: Breaker | None = None
-    """Of the worker in this process."""
+    def __init__(self, db: Database, breaker: Breaker | None = None) -> None:
+        self.db = db
+        self.breaker = breaker
+        self._look: asyncio.Task[tuple[str, dict[str, Any]]] | None = None
+        self._looked_at = 0.0
 
     async def live(self, _request: Request) -> Response:
         """The process answers; nothing else is asked, so that a database's outage restarts no one."""
         return _answer("pass", {})
 
     async def ready(self, _request: Request) -> Response:
-        """Requests can be served: the database is there, with a schema that this code can bear."""
+        """Requests can be served: the database is there, with a schema that this code can bear.
+
+        Anyone may ask, so the database is asked once for all who ask within a second.
+        """
+        if self._look is None or (self._look.done() and seconds() - self._looked_at >= READY_LASTS):
+            self._look = asyncio.create_task(self._look_around())
+        # Who asked first may go away: the others still wait for the same look.
+        return _answer(*await asyncio.shield(self._look))
+
+    async def _look_around(self) -> tuple[str, dict[str, Any]]:
+        try:
+            return await self._found()
+        finally:
+            self._looked_at = seconds()
+
+    async def _found(self) -> tuple[str, dict[str, Any]]:
         checks: dict[str, Any] = {}
         try:
             schema = await schema_state(self.db)
@@ -58,13 +76,13 @@ class Health:
                 "pass" if schema.borne else "fail", found=schema.found, needed=schema.needed
             )
             if not schema.borne:
-                return _answer("fail", checks)
+                return "fail", checks
             workers = await workers_alive(self.db)
         except RefundServiceError as away:
             checks["database:connection"] = _check("fail", output=away.code)
-            return _answer("fail", checks)
+            return "fail", checks
         checks["worker:alive"] = _check("pass" if workers else "warn", observedValue=workers)
-        return _answer("pass" if workers else "warn", checks)
+        return "pass" if workers else "warn", checks
 
     async def metrics(self, _request: Request) -> Response:
         """For Prometheus; the gauges are read from the database at each scrape."""
