@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from refund_service import ids
 from refund_service.clock import utc_now
-from refund_service.merchants.keys import CACHED_FOR, KeyCabinet, Principal, _checksum, new_key
+from refund_service.merchants.keys import (
+    CACHED_FOR,
+    PREFIXES_LAST,
+    KeyCabinet,
+    Principal,
+    TooManyStrangers,
+    _checksum,
+    new_key,
+)
 from refund_service.merchants.roles import SCOPES, Role, Scope
 
 MERCHANT = ids.new_id()
@@ -28,6 +36,9 @@ class Drawer:
         self.asked: list[str] = []
 
     async def rows(self, _statement: object, /, **row: Any) -> list[Mapping[str, Any]]:
+        if not row:
+            self.asked.append("all")
+            return [{"prefix": prefix} for prefix in self.kept]
         self.kept[row["prefix"]] = row | {"livemode": False}
         return []
 
@@ -212,7 +223,11 @@ async def test_whoever_was_not_known_a_moment_ago_is_a_stranger() -> None:  # SE
     strangers: list[float] = []
 
     async def come(told: str, at: float) -> bool:
-        return bool(await cabinet.authenticate(told, at=at, before_asking=lambda: strangers.append(at)))
+        def may_ask(_prefix: str | None) -> bool:
+            strangers.append(at)
+            return True
+
+        return bool(await cabinet.authenticate(told, at=at, may_ask=may_ask))
 
     assert await come(header, 1.0)
     assert await come(header, 2.0)
@@ -228,13 +243,39 @@ async def test_whoever_was_not_known_a_moment_ago_is_a_stranger() -> None:  # SE
     assert len(drawer.asked) == 6
 
 
-async def test_a_stranger_who_is_turned_away_asks_nothing_of_the_database() -> None:  # SEC-27
+async def test_a_crowd_of_strangers_holds_up_no_key_that_was_made() -> None:  # SEC-27
+    drawer = Drawer()
+    header = f"Bearer {await made(drawer)}"
+    (prefix,) = drawer.kept
+    cabinet = KeyCabinet(drawer, PEPPERS)  # type: ignore[arg-type]  # as above
+    crowd = {None}
+
+    async def come(told: str, at: float) -> bool:
+        return bool(await cabinet.authenticate(told, at=at, may_ask=lambda asked: asked not in crowd))
+
+    for _ in range(3):
+        with pytest.raises(TooManyStrangers):
+            await come(f"Bearer {new_key(livemode=False)[0]}", 1.0)
+    assert drawer.asked == ["all"], "one question for all of them"
+
+    assert await come(header, 1.5)
+    assert drawer.asked == ["all", prefix]
+
+    # Nor may one prefix be asked about for ever: whoever guesses at the rest of a key is a crowd too.
+    drawer.asked.clear()
+    crowd.add(prefix)
+    with pytest.raises(TooManyStrangers):
+        await come(f"Bearer rk_test_{prefix}{'b' * 43}{_checksum('test', prefix, 'b' * 43)}", 1.9)
+    assert await come(header, 6.0), "who was known a moment ago is no stranger"
+    assert drawer.asked == []
+
+
+async def test_a_key_made_during_a_crowd_is_let_in_a_second_later() -> None:  # SEC-27
     drawer = Drawer()
     cabinet = KeyCabinet(drawer, PEPPERS)  # type: ignore[arg-type]  # as above
-
-    def turn_away() -> None:
-        raise PermissionError
-
-    with pytest.raises(PermissionError):
-        await cabinet.authenticate(f"Bearer {await made(drawer)}", at=1.0, before_asking=turn_away)
-    assert drawer.asked == []
+    with pytest.raises(TooManyStrangers):
+        await cabinet.authenticate(f"Bearer {new_key(livemode=False)[0]}", at=1.0, may_ask=bool)
+    header = f"Bearer {await made(drawer)}"
+    with pytest.raises(TooManyStrangers):
+        await cabinet.authenticate(header, at=1.0 + PREFIXES_LAST / 2, may_ask=bool)
+    assert await cabinet.authenticate(header, at=1.0 + PREFIXES_LAST, may_ask=bool)

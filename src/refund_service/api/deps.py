@@ -14,13 +14,13 @@ from starlette.responses import Response
 from refund_service import clock
 from refund_service.api.given import Given, header
 from refund_service.api.idempotency import fingerprint, read_key, require_key
-from refund_service.api.rate_limit import RateLimiter
+from refund_service.api.rate_limit import Allowance, RateLimiter
 from refund_service.api.refusals import EdgeError, Forbidden, Unauthorized
 from refund_service.api.visit import visit_of
 from refund_service.card_numbers import looks_like_card
 from refund_service.db.engine import Database
 from refund_service.idempotency.keys import Claim
-from refund_service.merchants.keys import KeyCabinet, Principal
+from refund_service.merchants.keys import KeyCabinet, Principal, TooManyStrangers
 from refund_service.merchants.roles import Scope
 from refund_service.refunds.wait import Waiters
 
@@ -66,17 +66,22 @@ async def authenticate(request: Request) -> None:
     headers = request.headers.getlist("authorization")
     at = clock.seconds
 
-    def allow_stranger() -> None:
-        # Anyone can make up keys of the right shape. All of them together may ask the database as
-        # often as one key may; who was known a moment ago is not held up by them.
-        if not (strangers := house.limiter.take(STRANGERS, now=at())).allowed:
-            raise strangers.refusal("Keys that are not known")
+    asked: list[Allowance] = []
 
-    principal = (
-        await house.cabinet.authenticate(headers[0], at=at(), before_asking=allow_stranger)
-        if len(headers) == 1
-        else None
-    )
+    def may_ask(prefix: str | None) -> bool:
+        # All made-up keys together may ask the database as often as one key may, and so may each
+        # prefix that a key was made with.
+        asked.append(house.limiter.take(prefix or STRANGERS, now=at()))
+        return asked[-1].allowed
+
+    try:
+        principal = (
+            await house.cabinet.authenticate(headers[0], at=at(), may_ask=may_ask)
+            if len(headers) == 1
+            else None
+        )
+    except TooManyStrangers as crowd:
+        raise asked[-1].refusal("Keys that are not known") from crowd
     if principal is None:
         raise Unauthorized("The request carries no API key of this service, or a revoked one.")
     visit = visit_of(request.scope)

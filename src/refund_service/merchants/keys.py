@@ -30,6 +30,9 @@ CACHED_FOR: Final = 5.0
 
 _CACHED_AT_MOST: Final = 10_000
 
+PREFIXES_LAST: Final = 1.0
+"""Seconds that the list of all prefixes is believed; it is read only while strangers crowd."""
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -54,6 +57,10 @@ def _checksum(mode: str, prefix: str, secret: str) -> str:
     return ids.base62(zlib.crc32(f"{mode}{prefix}{secret}".encode()), 6)
 
 
+class TooManyStrangers(Exception):
+    """So many unknown keys are told that the database is not asked about one more."""
+
+
 class KeyCabinet:
     """Knows the peppers, and for a few seconds the keys that it has seen."""
 
@@ -62,6 +69,8 @@ class KeyCabinet:
         self._peppers = {pepper_id: pepper.encode() for pepper_id, pepper in peppers.items()}
         self._primary = next(iter(self._peppers))
         self._seen: dict[bytes, tuple[float, Principal]] = {}
+        self._made: frozenset[str] = frozenset()
+        self._made_until = 0.0
 
     async def create(
         self, merchant_id: UUID, *, livemode: bool, subject: str, role: Role, now: datetime
@@ -87,12 +96,13 @@ class KeyCabinet:
         return bool(await self._db.rows(_REVOKE, prefix=prefix, now=now))
 
     async def authenticate(
-        self, header: str | None, *, at: float, before_asking: Callable[[], None] = lambda: None
+        self, header: str | None, *, at: float, may_ask: Callable[[str | None], bool] = lambda _: True
     ) -> Principal | None:
         """Who is behind an ``Authorization`` header, or ``None``; ``at`` is a clock for durations.
 
-        ``before_asking`` is called before the database is asked about a key that was not known
-        lately, and may raise.
+        ``may_ask`` says whether the database may be asked about a key that was not known lately:
+        first about any key at all, and where that is too much, about this prefix, which a key was
+        made with. Raises ``TooManyStrangers`` where neither may be.
         """
         scheme, _, key = (header or "").partition(" ")
         parts = _KEY.fullmatch(key.strip())
@@ -102,16 +112,26 @@ class KeyCabinet:
         known = self._seen.get(digest)
         if known is not None and known[0] > at:
             return known[1]
-        if known is None:
-            before_asking()
+        # Anyone can make up keys of the right shape. A flood of them holds up no key that was made.
+        crowded = known is None and not may_ask(None)
+        if crowded and not (await self._was_made(parts[2], at) and may_ask(parts[2])):
+            raise TooManyStrangers
         principal = await self._look_up(parts[2], key.strip())
         if principal is None:
             self._seen.pop(digest, None)
             return None
+        self._seen.pop(digest, None)
         if len(self._seen) >= _CACHED_AT_MOST:
-            self._seen.clear()
+            del self._seen[next(iter(self._seen))]  # the one not looked up for longest
         self._seen[digest] = (at + CACHED_FOR, principal)
         return principal
+
+    async def _was_made(self, prefix: str, at: float) -> bool:
+        """Whether a key has this prefix; the database is asked for all of them, once a second at most."""
+        if at >= self._made_until:
+            self._made_until = at + PREFIXES_LAST
+            self._made = frozenset(row["prefix"] for row in await self._db.rows(_PREFIXES))
+        return prefix in self._made
 
     async def _look_up(self, prefix: str, key: str) -> Principal | None:
         row = await self._db.row(_FIND, prefix=prefix)
@@ -159,6 +179,7 @@ _FIND: Final = (
     .join(merchants, merchants.c.id == api_keys.c.merchant_id)
     .where(api_keys.c.prefix == P("prefix"), api_keys.c.revoked_at.is_(None))
 )
+_PREFIXES: Final = select(api_keys.c.prefix).where(api_keys.c.revoked_at.is_(None)).limit(100_000)
 _REVOKE: Final = (
     update(api_keys)
     .where(api_keys.c.prefix == P("prefix"), api_keys.c.revoked_at.is_(None))
