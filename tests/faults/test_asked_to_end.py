@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pytest
 from clockwork import Asked, Clock, PlayedGateway, Reply
 from customers import Customers, free_port
-import pytest
 from house import House, Shop
 from nursery import Child
 from sqlalchemy import text
