@@ -48,12 +48,16 @@ class Explained:
         return next(iter(await self.rows(statement, **binds)), None)
 
 
+def nodes_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every node of a plan."""
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes_of(below)
+
+
 def scans_of(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Every node of a plan that reads an index."""
-    if "Index Name" in plan:
-        yield plan
-    for below in plan.get("Plans", ()):
-        yield from scans_of(below)
+    return (node for node in nodes_of(plan) if "Index Name" in node)
 
 
 def by_index(plan: dict[str, Any], table: str, column: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from uuid import UUID
 
 import pytest
-from explained import Explained, by_index, scans_of
+from explained import Explained, by_index, nodes_of, scans_of
 from house import settings_for
 from sqlalchemy import BigInteger, Float, Numeric, Table, text
 
@@ -294,7 +294,8 @@ REFUNDS: dict[str, tuple[Any, str]] = {
     "created_from": (datetime(2999, 1, 1, tzinfo=UTC), "id"),
     "created_to": (LONG_AGO, "id"),
     "updated_from": (datetime(2999, 1, 1, tzinfo=UTC), "updated_at"),
-    "updated_to": (LONG_AGO, "updated_at"),
+    # What was changed before a moment was made before it, and the list is in the order of ids.
+    "updated_to": (LONG_AGO, "id"),
     "attention": (True, "ix_refunds_attention"),
 }
 PAYMENTS: dict[str, tuple[Any, str]] = {
@@ -351,4 +352,5 @@ async def test_a_list_without_filters_reads_no_more_than_its_page(crowded: Datab
     await list_refunds(cast("Any", asked), SHOP, RefundFilters(), before=ONE, limit=21)
     (scan,) = (one for one in scans_of(asked.plan) if one.get("Relation Name") == "refunds")
     assert (scan["Index Name"], scan["Scan Direction"]) == ("pk_refunds", "Backward")
-    assert "'Sort'" not in str(asked.plan)
+    # The page may be put in order once more after the joins; the refunds may not.
+    assert {key for node in nodes_of(asked.plan) for key in node.get("Sort Key", ())} <= {"page.id DESC"}

@@ -137,4 +137,4 @@ def test_a_depth_bomb_is_refused_at_once(depth: int, opening: bytes, closing: by
 def test_a_body_full_of_mistakes_is_refused_soon_and_briefly(body: bytes) -> None:
     began = process_time()
     assert 1 <= len(errors_of(body)) <= 20
-    assert process_time() - began < 0.5
+    assert process_time() - began < 5  # where each mistake is looked for from the start, it is minutes

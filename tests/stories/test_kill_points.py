@@ -45,6 +45,10 @@ AT_COMMIT = "CREATE CONSTRAINT TRIGGER here AFTER INSERT ON refunds DEFERRABLE I
 STANDS = text(
     "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
 )
+GOES_ON = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() "
+    "AND state <> 'idle' AND pid <> pg_backend_pid()"
+)
 LEFT_BEHIND = ("idempotency_keys", "decisions", "refunds", "refund_transitions", "jobs")
 
 
@@ -65,8 +69,9 @@ async def standing_still(house: House, where: str) -> AsyncIterator[Callable[[],
     async with db.transaction() as holding:
         await holding.execute(text("SELECT pg_advisory_xact_lock(1)"))
         yield one_stands
+    # Off it goes: what it came to can be seen once it has committed, and not when it has the lock.
     async with asyncio.timeout(20):
-        while await db.value(STANDS):
+        while await db.value(GOES_ON):
             await asyncio.sleep(0.01)
 
 
