@@ -23,6 +23,7 @@ from bench.processes import Running, resident_mb, run, service
 from bench.report import FIGURES, PAGE, write_report
 from bench.rounds import Cost, Meter, Pair, in_turn, median_of
 from bench.scale import QUICK, Scale
+from bench.sends import measure_sends
 from bench.shop import Shop, environment, open_shop
 from bench.spent import Spent, watch
 from bench.sql import Sql
@@ -136,6 +137,7 @@ def measure_all(
         meter = Meter(sql.url, postmaster, folder)
         verbs, hot, processes, spent, resident = measure_api(shop, meter, scale)
         work, resident["worker"] = measure_worker(shop, meter, scale)
+        sends = measure_sends(shop, scale.sends)
         starts = measure_starts(shop, scale)
     sizes = []
     for name, (filled_, seconds, bytes_) in shops.items():
@@ -144,7 +146,7 @@ def measure_all(
             meter = Meter(sql.url, postmaster, folder)
             told = measured(replace(filled_, sql=sql), meter, scale)
             sizes.append(Size(filled_.history.refunds, seconds, bytes_, *told))
-    return Figures(place, scale, verbs, work, hot, processes, resident, starts, spent, sizes)
+    return Figures(place, scale, verbs, work, hot, processes, resident, starts, spent, sizes, sends)
 
 
 def measure_api(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.figures import Figures
@@ -11,6 +12,7 @@ from bench.rounds import Cost, Pair
 FEW, MANY = 1, 32
 CREATE_TIMES, READ_TIMES = 3.0, 10.0
 HOT_SHARE = 0.5
+SENDS_SHARE = 0.9
 GROWS = 1.1
 LISTS_GROW = 1.5
 LARGEST_MB = 120.0
@@ -36,6 +38,7 @@ def aims_of(figures: Figures) -> list[Aim]:
         _hot(figures),
         *(_growth(figures, name) for name in ("create", "read")),
         _lists(figures),
+        *_sends(figures),
         *(_memory(name, mb) for name, mb in figures.resident_mb.items()),
     ]
 
@@ -101,6 +104,17 @@ def _lists(figures: Figures) -> Aim:
         f"each at most {LISTS_GROW:g}×",
         f"{times[worst]:.2f}× ({worst}) at {last.refunds:,}{unanswered}",
         fits if last.refunds >= GROWN else None,
+    )
+
+
+def _sends(figures: Figures) -> Iterator[Aim]:
+    if (sends := figures.sends) is None:
+        return
+    yield Aim(
+        f"Sends per second, {sends.parallel} in parallel, answered in {sends.answer_ms:g} ms",
+        f"at least {SENDS_SHARE:.0%} of what the limit allows",
+        f"{sends.share:.0%}: {sends.per_second:.0f} of {sends.allowed:.0f}",
+        sends.share >= SENDS_SHARE,
     )
 
 

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from bench.growth import Size
 from bench.rounds import Cost, Pair
 from bench.scale import Scale
+from bench.sends import Sends
 from bench.spent import Spent
 from bench.sql import Sql
 
@@ -60,6 +61,8 @@ class Figures:
     spent: Spent | None
     """None where this user may not look into processes."""
     sizes: Sequence[Size]
+    sends: Sends | None = None
+    """None in figures of before it was measured."""
 
     def verb(self, name: str, clients: int) -> Pair:
         return next(pair for pair in self.verbs if (pair.name, pair.clients) == (name, clients))

@@ -47,6 +47,7 @@ def page(figures: Figures) -> str:
         *_how(figures),
         *_verbs(figures),
         *_worker(figures),
+        *_sends(figures),
         *_hot(figures),
         *_processes(figures),
         *_sizes_of_processes(figures),
@@ -138,6 +139,18 @@ def _worker(figures: Figures) -> Iterable[str]:
         "The job that watches over late refunds once a minute is left out."
     )
     yield _pairs([figures.worker], waits=False)
+
+
+def _sends(figures: Figures) -> Iterable[str]:
+    if (sends := figures.sends) is None:
+        return
+    yield "## Sending to a slow gateway"
+    yield (
+        f"{sends.refunds:,} queued refunds of one account, sent by one `refund-service work` process to a "
+        f"gateway that takes {sends.answer_ms:g} ms for each. The account allows {sends.parallel} calls at a "
+        f"time, which is {sends.allowed:.0f} sends per second with every place taken all the time; found are "
+        f"**{sends.per_second:.0f}**, {sends.share:.0%} of it, from the worker's start to the last refund."
+    )
 
 
 def _hot(figures: Figures) -> Iterable[str]:

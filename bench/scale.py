@@ -16,6 +16,8 @@ class Scale:
     """Refunds of one round of the worker."""
     refunds: int = 20_000
     """In the database that the verbs are measured on."""
+    sends: int = 10_000
+    """Refunds that one worker sends to a slow gateway."""
     list_rounds: int = 3
     list_requests: int = 150
     profile_seconds: int = 15
@@ -31,6 +33,7 @@ QUICK = Scale(
     requests=150,
     queued=256,
     refunds=4_000,
+    sends=400,
     list_rounds=1,
     list_requests=20,
     profile_seconds=3,
