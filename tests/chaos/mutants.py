@@ -115,7 +115,7 @@ def _refuse(*, inline: bool, keyed: bool) -> Select[Any]:
         "timeout read as failed",
         (
             Edit(
-                "gateways/send.py",
+                "gateways/ask.py",
                 "        case NotSent() | Unknown() | Misconfigured():\n            return reply\n",
                 """        case Unknown(seen) if "Timeout" in seen:
             return Declined(DeclineCode.OTHER, "timeout", seen)
@@ -124,7 +124,7 @@ def _refuse(*, inline: bool, keyed: bool) -> Select[Any]:
 """,
             ),
             Edit(
-                "gateways/send.py",
+                "gateways/ask.py",
                 "    CannotTell,\n    Finding,\n",
                 "    CannotTell,\n    DeclineCode,\n    Declined,\n    Finding,\n",
             ),
@@ -140,7 +140,7 @@ def _refuse(*, inline: bool, keyed: bool) -> Select[Any]:
                 return Unknown(f"HTTP {status}, {code}")
 """,
                 """            case status if status >= 500:
-                return Declined(DeclineCode.OTHER, code, _message(told))
+                return Declined(DeclineCode.OTHER, code, "")
             case status:
                 return Unknown(f"HTTP {status}, {code}")
 """,

@@ -251,6 +251,7 @@ LOOPS = {
     "api/patience.py",  # the look at who is slow, of the server that it belongs to
     "cli/demo.py",  # the sandbox beside the service
     "cli/serving.py",  # the servers and the worker of this process
+    "gateways/tokens.py",  # a trade of credentials that several wait for at once
     "jobs/hold.py",  # what a leased job does while its lease is renewed: it ends with its caller
     "jobs/worker.py",  # a heartbeat, and a job that is leased: whoever finds it unfinished takes it over
 }

@@ -25,9 +25,9 @@ from refund_service.gateways.answers import (
     NotSent,
     Unknown,
 )
+from refund_service.gateways.ask import ask_refund, look_up
 from refund_service.gateways.sandbox import SandboxGateway
 from refund_service.gateways.sandbox.behaviours import NAMES, UnknownBehaviour, read_behaviour
-from refund_service.gateways.send import ask_refund, look_up
 
 GATEWAY = SandboxGateway()
 

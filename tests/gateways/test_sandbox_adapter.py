@@ -15,9 +15,10 @@ from refund_service.gateways.answers import (
     GatewayState,
     InFlight,
     NotSent,
+    PreparedRequest,
     Unknown,
 )
-from refund_service.gateways.protocol import Account, PreparedRequest, RefundCommand, RefundProbe, Response
+from refund_service.gateways.protocol import Account, RefundCommand, RefundProbe, Response
 from refund_service.gateways.sandbox import SandboxGateway
 from refund_service.money import Money
 

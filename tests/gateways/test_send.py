@@ -26,11 +26,13 @@ from refund_service.gateways.answers import (
     Found,
     Misconfigured,
     NotSent,
+    PreparedRequest,
     Unknown,
 )
-from refund_service.gateways.protocol import PreparedRequest, Response
+from refund_service.gateways.ask import ask_refund, look_up
+from refund_service.gateways.protocol import Response
 from refund_service.gateways.sandbox import SandboxGateway
-from refund_service.gateways.send import LARGEST_ANSWER, Sender, ask_refund, look_up, make_client
+from refund_service.gateways.send import LARGEST_ANSWER, Sender, make_client
 
 GATEWAY = SandboxGateway()
 BRIEF = timedelta(seconds=0.6)

@@ -342,7 +342,7 @@ def test_a_failure_that_the_gateway_works_on_again_calls_a_person_and_is_asked_a
     state: GatewayState,
 ) -> None:
     alive = found(Found(shown(state)), Status.FAILED)
-    assert (alive.event, alive.attention, alive.wait) == (None, ALIVE, BOTH.poll_every)
+    assert (alive.event, alive.attention, alive.wait) == (None, ALIVE, BOTH.poll_plan[0])
     assert found(Found(shown(state)), Status.SUCCEEDED).attention is None
 
 
@@ -376,7 +376,7 @@ def test_a_gateways_refund_is_never_two_of_ours(status: Status, event: RefundEve
 
 
 def test_what_the_gateway_still_works_on_is_asked_after_as_often_as_it_bears() -> None:  # GWP-06
-    slow = replace(BOTH, poll_every=timedelta(minutes=7), arrives_within=timedelta(days=3))
+    slow = replace(BOTH, poll_plan=(timedelta(minutes=7),), arrives_within=timedelta(days=3))
     pending = found(Found(shown(GatewayState.PENDING)), traits=slow)
     assert (pending.wait, pending.due_in) == (timedelta(minutes=7), timedelta(days=3))
     waits = found(Found(shown(GatewayState.REQUIRES_ACTION)), traits=slow)

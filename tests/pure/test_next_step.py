@@ -175,6 +175,34 @@ def test_what_waits_for_the_customer_is_looked_up(traits: GatewayTraits, taken: 
     assert step(Status.REQUIRES_ACTION, attempt(AttemptState.PENDING), traits) == taken
 
 
+TOLD = replace(ONLY_KEYS, notified_within=timedelta(hours=6))
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        (timedelta(hours=6) - TICK, WaitUntil(NOW + TICK)),
+        (timedelta(hours=6), CallPerson("waits_for_notification")),
+    ],
+)
+def test_a_gateway_that_tells_by_itself_is_given_its_time(sent: timedelta, taken: Step) -> None:
+    assert step(Status.PROCESSING, attempt(AttemptState.PENDING, sent=sent), TOLD) == taken
+
+
+BY_ID = replace(BOTH, lookup="by_id")
+
+
+def test_a_refund_that_is_found_by_its_id_alone_is_looked_up_once_that_is_known() -> None:
+    for status in (Status.PROCESSING, Status.REQUIRES_ACTION, Status.UNKNOWN):
+        known = attempt(AttemptState.PENDING, gateway_refund_id="re_1")
+        assert step(status, known, BY_ID) == LookUp()
+    assert step(Status.UNKNOWN, attempt(), BY_ID) == SendAgain()
+    assert step(Status.PROCESSING, attempt(AttemptState.PENDING), BY_ID) == CallPerson(
+        "waits_for_notification"
+    )
+    assert step(Status.SUCCEEDED, attempt(AttemptState.DONE), BY_ID) == Nothing()
+
+
 # Unknown
 
 

@@ -19,8 +19,7 @@ from refund_service.clock import rfc3339, utc_now
 from refund_service.db.engine import Database
 from refund_service.db.errors import WriteRefused
 from refund_service.gateways.accounts import pause_account, resume_account
-from refund_service.gateways.answers import BankReference
-from refund_service.gateways.protocol import PreparedRequest
+from refund_service.gateways.answers import BankReference, PreparedRequest
 from refund_service.gateways.switches import resume_sends, stop_sends
 from refund_service.jobs.lease import LEASE, Job
 from refund_service.jobs.queue import claim_jobs, finish_job, postpone_job, promise_once, wake_job

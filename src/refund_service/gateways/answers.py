@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from refund_service.money import Money
@@ -47,6 +48,32 @@ class BankReference:
 
 
 @dataclass(frozen=True, slots=True)
+class PreparedRequest:
+    """A request, frozen: these bytes are stored before they are sent and sent again as they are.
+
+    ``headers`` carry no secret; credentials are added at the moment of sending.
+    """
+
+    method: str
+    path: str
+    """Relative to the account's base URL; begins with ``/``."""
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What the gateway took for a refund, in minor units of its currency, and where it was settled."""
+
+    fee: Money | None = None
+    """Kept or charged for this refund; negative where a fee is given back."""
+    net: Money | None = None
+    """What the merchant's balance changed by."""
+    id: str | None = None
+    """The gateway's own id of the entry, batch or payout."""
+
+
+@dataclass(frozen=True, slots=True)
 class GatewayRefund:
     """A refund as the gateway shows it."""
 
@@ -56,10 +83,12 @@ class GatewayRefund:
     payment_reference: str
     """The gateway's own id of the payment that the refund was taken from."""
     our_reference: str
-    """What we planted so that a look-up finds it: the attempt's key."""
+    """What we planted so that a look-up finds it: the attempt's key; empty where it is none of ours."""
     bank_reference: BankReference | None = None
     failure: tuple[DeclineCode, str] | None = None
     """Our code and the gateway's own, where ``state`` is failed."""
+    settlement: Settlement | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,4 +163,67 @@ class CannotTell:
     """It told of another refund than the one looked for, or of several."""
 
 
+@dataclass(frozen=True, slots=True)
+class Further:
+    """The answer is on another page, or behind another question.
+
+    Asked next is ``GET path``, with the headers of the request that led to it.
+    """
+
+    path: str
+    found: tuple[GatewayRefund, ...] = ()
+    """What was found so far."""
+
+
 Finding = Found | Absent | CannotTell
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRecord:
+    """A payment as the gateway shows it."""
+
+    reference: str
+    captured: Money
+    refunded: Money
+    captured_at: datetime | None = None
+    disputed: bool = False
+    remote_account: str | None = None
+    """Whose payment it is, where the gateway tells."""
+    order_name: str | None = None
+    """The merchant's own order id, where it was told to the gateway."""
+
+
+PaymentReading = PaymentRecord | Absent | CannotTell
+
+
+@dataclass(frozen=True, slots=True)
+class RefundPage:
+    """Part of the gateway's list of refunds, ours and others, and the request for what follows."""
+
+    refunds: tuple[GatewayRefund, ...]
+    further: PreparedRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TooLate:
+    """The gateway does not stop the refund any more: it goes on."""
+
+    gateway_code: str
+
+
+Cancellation = Accepted | TooLate | NotSent | Unknown | Misconfigured
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a gateway lets us in by for a while."""
+
+    value: str = field(repr=False)
+    lasts: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Usable:
+    """The gateway took the credentials."""
+
+    remote_account: str | None = None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Final, assert_never
+from typing import Final
 
 import aiohttp
 import httpx
@@ -20,24 +20,10 @@ from aiohttp.abc import AbstractResolver
 from httpx_aiohttp import AiohttpTransport
 
 from refund_service import __version__
-from refund_service.gateways.answers import (
-    Accepted,
-    Answer,
-    CannotTell,
-    Finding,
-    Found,
-    Misconfigured,
-    NotSent,
-    Unknown,
-)
-from refund_service.gateways.protocol import (
-    Account,
-    PreparedRequest,
-    RefundCommand,
-    RefundGateway,
-    RefundProbe,
-    Response,
-)
+from refund_service.clock import seconds
+from refund_service.gateways.answers import Misconfigured, NotSent, PreparedRequest, Token, Unknown
+from refund_service.gateways.protocol import Account, RefundGateway, Response, TradesTokens
+from refund_service.gateways.tokens import TokenCabinet
 
 LARGEST_ANSWER: Final = 1024 * 1024
 """In bytes; a refund fits in a few thousand."""
@@ -49,8 +35,7 @@ KEPT_ALIVE: Final = 5.0
 """Seconds an idle connection is kept. Every reuse of one that the gateway has just closed is an
 unknown outcome, so we let go well before gateways and load balancers do."""
 
-LEAVES_ONCE: Final = frozenset({"POST", "PATCH"})
-"""aiohttp repeats the other methods by itself when a kept connection drops under them."""
+UNAUTHORIZED: Final = 401
 
 _BEFORE_SENDING: Final = (
     aiohttp.ClientConnectorError,  # name, connection, TLS, certificate
@@ -101,6 +86,7 @@ class Sender:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._tokens = TokenCabinet()
 
     async def close(self) -> None:
         """Let go of all connections."""
@@ -114,24 +100,74 @@ class Sender:
         ``Misconfigured`` is a request that could not even be put together. A cancelled task gets
         its ``CancelledError``: the caller has to take the outcome for unknown.
         """
+        if not isinstance(gateway, TradesTokens):
+            return await self._call(
+                account, request, lambda: gateway.authorize(account), within=time_limit.total_seconds()
+            )
+        return await self._call_with_token(gateway, account, request, within=time_limit.total_seconds())
+
+    async def _call_with_token(
+        self, gateway: RefundGateway, account: Account, request: PreparedRequest, *, within: float
+    ) -> Response | NotSent | Unknown | Misconfigured:
+        began = seconds()
+        admitted = await self._tokens.admit(account, lambda: self._trade(gateway, account, within=within / 2))
+        if isinstance(admitted, NotSent | Misconfigured):
+            return admitted
+        if isinstance(admitted, Unknown):
+            # The trade has no answer; the request itself has not left.
+            return NotSent(f"no token: {admitted.seen}")
+        let_in, fresh = admitted
+        reply = await self._call(
+            let_in, request, lambda: gateway.authorize(let_in), within=within - (seconds() - began)
+        )
+        if isinstance(reply, Response) and reply.status == UNAUTHORIZED and not fresh:
+            # Turned away unread with a token that had lasted so far: the next call trades a new one.
+            self._tokens.forget(let_in)
+            return NotSent("HTTP 401, the token was not taken any more")
+        return reply
+
+    async def _trade(
+        self, gateway: RefundGateway, account: Account, *, within: float
+    ) -> Token | NotSent | Unknown | Misconfigured:
+        if not isinstance(gateway, TradesTokens):
+            raise TypeError(f"{gateway.name} trades no tokens")
+        try:
+            request = gateway.render_token(account)
+        except Exception as failure:  # noqa: BLE001 - an adapter may raise anything; nothing has left
+            return Misconfigured(f"the request could not be put together: {type(failure).__name__}")
+        reply = await self._call(account, request, lambda: gateway.authorize_trade(account), within=within)
+        if not isinstance(reply, Response):
+            return reply
+        try:
+            return gateway.read_token(reply)
+        except Exception as failure:  # noqa: BLE001 - whatever a reader stumbles over
+            return Unknown(f"HTTP {reply.status}, unreadable: {type(failure).__name__}")
+
+    async def _call(
+        self,
+        account: Account,
+        request: PreparedRequest,
+        authorize: Callable[[], Mapping[str, str]],
+        *,
+        within: float,
+    ) -> Response | NotSent | Unknown | Misconfigured:
         # Half of a short limit: so that a host that swallows connections is told from one that
         # has our request and keeps silent.
-        connect = min(CONNECT_WITHIN, time_limit / 2).total_seconds()
-        read = time_limit.total_seconds()
+        connect = min(CONNECT_WITHIN.total_seconds(), within / 2)
         try:
             prepared = self._client.build_request(
                 request.method,
                 _url(account.base_url, request.path),
-                headers=_one_line_each({**request.headers, **gateway.authorize(account)}),
+                headers=_one_line_each({**request.headers, **authorize()}),
                 content=request.body,
-                timeout=httpx.Timeout(connect=connect, pool=connect, read=read, write=read),
+                timeout=httpx.Timeout(connect=connect, pool=connect, read=within, write=within),
             )
         except Exception as failure:  # noqa: BLE001 - an adapter may raise anything; nothing has left
             # By its kind only: the text may hold a credential.
             return Misconfigured(f"the request could not be put together: {type(failure).__name__}")
 
         try:
-            async with asyncio.timeout(read):
+            async with asyncio.timeout(within):
                 return await self._exchange(prepared)
         except Exception as failure:  # noqa: BLE001 - sorted by what is certain, not by kind
             if _never_left(failure):
@@ -151,71 +187,6 @@ class Sender:
             return Response(reply.status_code, dict(reply.headers), bytes(body))
         finally:
             await reply.aclose()
-
-
-async def ask_refund(
-    sender: Sender, gateway: RefundGateway, account: Account, command: RefundCommand, request: PreparedRequest
-) -> Answer:
-    """Ask for the refund once and say what the answer means; what cannot be read is unknown."""
-    if request.method not in LEAVES_ONCE:
-        return Misconfigured(f"{request.method} could leave twice")
-    reply = await sender.call(
-        gateway, account, request, time_limit=gateway.traits(account.settings).time_limit
-    )
-    match reply:
-        case Response():
-            try:
-                answer = gateway.read_refund(reply, command)
-            except Exception as failure:  # noqa: BLE001 - whatever a reader stumbles over, money may have moved
-                return Unknown(f"HTTP {reply.status}, unreadable: {type(failure).__name__}")
-        case NotSent() | Unknown() | Misconfigured():
-            return reply
-        case _:
-            assert_never(reply)
-
-    if isinstance(answer, Accepted) and (odd := _differs(answer, command)):
-        return Unknown(f"mismatch: {odd}", differs=True)
-    return answer
-
-
-async def look_up(
-    sender: Sender, gateway: RefundGateway, account: Account, probe: RefundProbe, request: PreparedRequest
-) -> Finding:
-    """Look for the refund once; whatever is not a clear answer leaves it open."""
-    reply = await sender.call(
-        gateway, account, request, time_limit=gateway.traits(account.settings).time_limit
-    )
-    match reply:
-        case Response():
-            try:
-                finding = gateway.read_look_up(reply, probe)
-            except Exception as failure:  # noqa: BLE001 - an unreadable answer finds nothing out
-                return CannotTell(f"HTTP {reply.status}, unreadable: {type(failure).__name__}")
-        case NotSent(reason) | Misconfigured(reason):
-            return CannotTell(reason)
-        case Unknown(seen):
-            return CannotTell(seen)
-        case _:
-            assert_never(reply)
-
-    if isinstance(finding, Found):
-        refund = finding.refund
-        if (refund.payment_reference, refund.our_reference) != (probe.payment_reference, str(probe.key)):
-            return CannotTell("mismatch: another payment or reference than looked for", differs=True)
-    return finding
-
-
-def _differs(answer: Accepted, command: RefundCommand) -> str | None:
-    """What the gateway took down otherwise than it was asked."""
-    refund = answer.refund
-    if refund.amount != command.amount:
-        asked, taken = command.amount, refund.amount
-        return f"asked {asked.minor} {asked.currency}, taken {taken.minor} {taken.currency}"
-    if refund.payment_reference != command.payment_reference:
-        return "another payment than asked"
-    if refund.our_reference != str(command.key):
-        return "another reference than asked"
-    return None
 
 
 def _url(base: str, path: str) -> str:

@@ -33,12 +33,13 @@ from refund_service.gateways.answers import (
     NotSent,
     Unknown,
 )
+from refund_service.gateways.ask import ask_refund, look_up
 from refund_service.gateways.breaker import Breaker
 from refund_service.gateways.gate import Gate
 from refund_service.gateways.protocol import GatewayTraits, RefundGateway
 from refund_service.gateways.registry import gateway_named
 from refund_service.gateways.seal import Keyring
-from refund_service.gateways.send import Sender, ask_refund, look_up
+from refund_service.gateways.send import Sender
 from refund_service.jobs.lease import Job
 from refund_service.jobs.queue import HELD_BACK, finish_job, hold_back, postpone_job
 from refund_service.refunds.case import Case

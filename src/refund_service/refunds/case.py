@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from refund_service import ids
-from refund_service.gateways.protocol import Account, PreparedRequest, RefundCommand, RefundProbe
+from refund_service.gateways.answers import PreparedRequest
+from refund_service.gateways.protocol import Account, RefundCommand, RefundProbe
 from refund_service.money import Money
 from refund_service.refunds.next_step import Attempt
 from refund_service.refunds.states import Status
@@ -40,6 +41,7 @@ class Case:
     attempt: Attempt | None
     request: PreparedRequest | None
     """What was sent for the current generation; ``None`` before the first sending."""
+    payment_metadata: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def key(self) -> UUID:
@@ -49,9 +51,23 @@ class Case:
     @property
     def command(self) -> RefundCommand:
         """The refund as an adapter wants it."""
-        return RefundCommand(self.key, self.gateway_payment_id, self.amount, self.metadata)
+        return RefundCommand(
+            key=self.key,
+            payment_reference=self.gateway_payment_id,
+            amount=self.amount,
+            hints=self.metadata,
+            payment_hints=self.payment_metadata,
+            reason=self.reason,
+        )
 
     @property
     def probe(self) -> RefundProbe:
         """What a look-up searches for."""
-        return RefundProbe(self.key, self.gateway_payment_id, self.gateway_refund_id)
+        return RefundProbe(
+            self.key, self.gateway_payment_id, self.gateway_refund_id, payment_hints=self.payment_metadata
+        )
+
+    @property
+    def look_ups(self) -> int:
+        """How often the gateway was asked after this attempt."""
+        return self.attempt.look_ups if self.attempt else 0

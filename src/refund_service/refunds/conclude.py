@@ -176,7 +176,7 @@ def _under_way(case: Case, state: GatewayState, known: Conclusion, traits: Gatew
     if case.status is Status.SUCCEEDED:
         return known
     if case.status is Status.FAILED:
-        return replace(known, attention=PENDING_AFTER_FAILURE, wait=traits.poll_every)
+        return replace(known, attention=PENDING_AFTER_FAILURE, wait=traits.poll_after(case.look_ups))
     event: RefundEvent | None
     if state is GatewayState.PENDING:
         back = case.status in {Status.UNKNOWN, Status.REQUIRES_ACTION}
@@ -185,8 +185,15 @@ def _under_way(case: Case, state: GatewayState, known: Conclusion, traits: Gatew
         known_so = case.status is Status.REQUIRES_ACTION
         event, window = None if known_so else RefundEvent.NEED_ACTION, traits.action_window
     return replace(
-        known, event=event, attempt_state=AttemptState.PENDING, due_in=window, wait=traits.poll_every
+        known, event=event, attempt_state=AttemptState.PENDING, due_in=window, wait=_next_poll(case, traits)
     )
+
+
+def _next_poll(case: Case, traits: GatewayTraits) -> timedelta:
+    """When a refund that the gateway works on is asked after again, or a person called for it."""
+    if traits.sees(id_known=True) or traits.notified_within is None:
+        return traits.poll_after(case.look_ups)
+    return traits.notified_within
 
 
 PENDING_AFTER_FAILURE: Final = "pending_after_failure"

@@ -35,6 +35,8 @@ class Attempt:
     first_missed_at: datetime | None
     refusal_code: str | None = None
     refusal_gateway_code: str | None = None
+    gateway_refund_id: str | None = None
+    """The gateway's own id of what this attempt made there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +100,12 @@ def next_step(
         case Status.PROCESSING:
             return _while_processing(attempt, traits, now)
         case Status.REQUIRES_ACTION:
-            return LookUp() if traits.looks_up else CallPerson("waits_for_customer")
+            return LookUp() if _sees(attempt, traits) else CallPerson("waits_for_customer")
         case Status.UNKNOWN:
             return _while_unknown(attempt, traits, now)
         case Status.SUCCEEDED | Status.FAILED:
             # Asked after once more, by hand: a success can turn, and so can a failure.
-            return LookUp() if attempt is not None and traits.looks_up else Nothing()
+            return LookUp() if attempt is not None and _sees(attempt, traits) else Nothing()
         case Status.AWAITING_APPROVAL | Status.CANCELED | Status.REJECTED | Status.EXPIRED | Status.REVERSED:
             return Nothing()
         case _:
@@ -122,13 +124,16 @@ def _while_processing(attempt: Attempt | None, traits: GatewayTraits, now: datet
         if traits.deduplicates and inside_horizon(attempt, traits, now):
             return SendAgain()
         return LoseTrack("in progress, and the gateway would not recognise it again")
-    return LookUp() if traits.looks_up else CallPerson("waits_for_notification")
+    if _sees(attempt, traits):
+        return LookUp()
+    told_by = attempt.last_sent_at + traits.notified_within if traits.notified_within else now
+    return WaitUntil(told_by) if told_by > now else CallPerson("waits_for_notification")
 
 
 def _while_unknown(attempt: Attempt | None, traits: GatewayTraits, now: datetime) -> Step:
     if attempt is None:
         raise ValueError("an unknown refund has an attempt")
-    if traits.looks_up:
+    if _sees(attempt, traits):
         return LookUp()
     if traits.deduplicates:
         return SendAgain() if inside_horizon(attempt, traits, now) else CallPerson("past_replay_horizon")
@@ -155,6 +160,10 @@ def believed_absent(attempt: Attempt, traits: GatewayTraits, now: datetime) -> b
         # A sender that was frozen just before its call may still send until its time is up.
         and now - attempt.last_sent_at > traits.time_limit
     )
+
+
+def _sees(attempt: Attempt | None, traits: GatewayTraits) -> bool:
+    return traits.sees(id_known=attempt is not None and attempt.gateway_refund_id is not None)
 
 
 def inside_horizon(attempt: Attempt, traits: GatewayTraits, now: datetime) -> bool:

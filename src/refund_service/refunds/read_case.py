@@ -10,7 +10,7 @@ from sqlalchemy import and_, func, select
 from refund_service.db.engine import Database, Row
 from refund_service.db.writeset import P
 from refund_service.gateways.accounts import open_account
-from refund_service.gateways.protocol import PreparedRequest
+from refund_service.gateways.answers import PreparedRequest
 from refund_service.gateways.seal import Keyring
 from refund_service.gateways.tables import gateway_accounts
 from refund_service.money import Money
@@ -44,6 +44,7 @@ _CASE: Final = (
             )
         ),
         _p.c.gateway_payment_id,
+        _p.c.metadata.label("payment_metadata"),
         _o.c.order_id.label("order_name"),
         _a.c.id.label("account_id"),
         _a.c.gateway,
@@ -94,6 +95,7 @@ async def read_case(db: Database, keyring: Keyring, merchant_id: UUID, refund_id
         metadata=row["metadata"],
         payment_id=row["payment_id"],
         gateway_payment_id=row["gateway_payment_id"],
+        payment_metadata=row["payment_metadata"],
         order_name=row["order_name"],
         account=open_account(keyring, merchant_id, row),
         account_active=row["account_status"] == "active",
@@ -118,4 +120,5 @@ def _attempt(row: Row) -> Attempt:
         first_missed_at=row["attempt_first_missed_at"],
         refusal_code=row["attempt_refusal_code"],
         refusal_gateway_code=row["attempt_refusal_gateway_code"],
+        gateway_refund_id=row["attempt_gateway_refund_id"],
     )

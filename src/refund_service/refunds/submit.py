@@ -14,7 +14,7 @@ from sqlalchemy import case as sql_case
 from refund_service import ids
 from refund_service.db.engine import Database
 from refund_service.db.writeset import P, WriteSet
-from refund_service.gateways.protocol import PreparedRequest
+from refund_service.gateways.answers import PreparedRequest
 from refund_service.gateways.tables import gateway_accounts, stop_switches
 from refund_service.jobs.lease import Job, lease_binds, renewed
 from refund_service.refunds.case import Case

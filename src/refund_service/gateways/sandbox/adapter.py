@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
@@ -24,17 +23,19 @@ from refund_service.gateways.answers import (
     InFlight,
     Misconfigured,
     NotSent,
+    PreparedRequest,
     Unknown,
 )
 from refund_service.gateways.protocol import (
     LONGEST_CALL,
     Account,
+    Field,
     GatewayTraits,
-    PreparedRequest,
     RefundCommand,
     RefundProbe,
     Response,
 )
+from refund_service.gateways.reading import json_object, keepable, member, plain, retry_after
 from refund_service.money import Money
 
 DECLINES: Final[dict[str, DeclineCode]] = {
@@ -53,17 +54,22 @@ _STATES: Final = {
     "canceled": GatewayState.CANCELED,
 }
 
-_PLAIN: Final = re.compile(r"[\x21-\x7e]{1,255}")
-"""Ids and references: anything else could not be stored or sent back as it came."""
-
-_LONGEST_MESSAGE: Final = 500
-_LONGEST_PAUSE: Final = 3600
-
 
 class SandboxGateway:
     """The adapter."""
 
     name = "sandbox"
+    title = "Sandbox"
+    fields = (
+        Field("url", "Where the sandbox listens."),
+        Field("token", "What it was started with.", secret=True),
+    )
+
+    def base_url(self, settings: Mapping[str, Any], *, livemode: bool) -> str:
+        """Where the account's settings say that it listens; never for live merchants."""
+        if livemode:
+            raise ValueError("the sandbox moves no real money")
+        return str(settings["url"])
 
     def traits(self, settings: Mapping[str, Any]) -> GatewayTraits:
         """As the account is set up: with or without deduplication, with or without look-up."""
@@ -76,7 +82,7 @@ class SandboxGateway:
             enough_misses=2,
             enough_miss_time=max(timedelta(seconds=45), time_limit + timedelta(seconds=5)),
             time_limit=time_limit,
-            poll_every=timedelta(seconds=15),
+            poll_plan=(timedelta(seconds=15),),
             parallel_calls=16,
         )
 
@@ -107,7 +113,7 @@ class SandboxGateway:
 
     def read_refund(self, response: Response, command: RefundCommand) -> Answer:  # noqa: ARG002 - the protocol's
         """What the answer to a refund means; what is not documented is unknown."""
-        told = _object(response.body)
+        told = json_object(response.body)
         code = _error_code(told)
         match response.status:
             case status if 200 <= status < 300:  # noqa: PLR2004 - every success
@@ -118,11 +124,11 @@ class SandboxGateway:
             case 400 if code == "malformed":
                 return Misconfigured("the sandbox found our request malformed")
             case 409 if code == "in_progress":
-                return InFlight(_retry_after(response))
+                return InFlight(retry_after(response.headers))
             case 422 if code in DECLINES:
-                return Declined(DECLINES[code], code, _message(told))
+                return Declined(DECLINES[code], code, keepable(member(told, "error", "message")))
             case 429:
-                return NotSent("HTTP 429, too many requests", _retry_after(response))
+                return NotSent("HTTP 429, too many requests", retry_after(response.headers))
             case status:
                 return Unknown(f"HTTP {status}, {code}")
 
@@ -138,7 +144,7 @@ class SandboxGateway:
 
     def read_look_up(self, response: Response, probe: RefundProbe) -> Finding:
         """What was found: only a well-formed empty list says that nothing is there."""
-        told = _object(response.body)
+        told = json_object(response.body)
         if response.status != 200:  # noqa: PLR2004 - OK, by any name
             # A 404 too: an id that the sandbox once gave out and now denies is a riddle, not an absence.
             return CannotTell(f"HTTP {response.status}, {_error_code(told)}")
@@ -171,20 +177,11 @@ def _about(account: Account) -> dict[str, str]:
     return headers
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    """The JSON object in the body; empty where there is none."""
-    try:
-        told = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return told if isinstance(told, dict) else {}
-
-
 def _refund(told: object) -> GatewayRefund | None:
     """The refund, or nothing where one member is not as documented."""
     if not isinstance(told, dict):
         return None
-    id_, payment, reference = (_plain(told.get(name)) for name in ("id", "payment", "reference"))
+    id_, payment, reference = (plain(told.get(name)) for name in ("id", "payment", "reference"))
     amount, currency, status = told.get("amount"), told.get("currency"), told.get("status")
     if not (id_ and payment and reference and isinstance(currency, str) and isinstance(status, str)):
         return None
@@ -210,37 +207,14 @@ def _bank_reference(told: object) -> BankReference | None:
     # Good to have and no more: a refund is not doubted for it.
     if not isinstance(told, dict):
         return None
-    kind, value, status = (_plain(told.get(name)) for name in ("type", "value", "status"))
+    kind, value, status = (plain(told.get(name)) for name in ("type", "value", "status"))
     return BankReference(kind, value, status) if kind and value and status else None
 
 
 def _failure(told: object) -> tuple[DeclineCode, str]:
-    code = _plain(told) or "none given"
+    code = plain(told) or "none given"
     return DECLINES.get(code, DeclineCode.OTHER), code
 
 
-def _error(told: Mapping[str, Any]) -> Mapping[str, Any]:
-    error = told.get("error")
-    return error if isinstance(error, dict) else {}
-
-
 def _error_code(told: Mapping[str, Any]) -> str:
-    return _plain(_error(told).get("code")) or "no code"
-
-
-def _message(told: Mapping[str, Any]) -> str:
-    message = _error(told).get("message")
-    if not isinstance(message, str):
-        return ""
-    return "".join(letter for letter in message[:_LONGEST_MESSAGE] if letter.isprintable())
-
-
-def _plain(told: object) -> str | None:
-    return told if isinstance(told, str) and _PLAIN.fullmatch(told) else None
-
-
-def _retry_after(response: Response) -> timedelta | None:
-    told = response.headers.get("retry-after", "")
-    if not re.fullmatch(r"[0-9]{1,9}", told):
-        return None
-    return timedelta(seconds=min(int(told), _LONGEST_PAUSE))
+    return plain(member(told, "error", "code")) or "no code"
