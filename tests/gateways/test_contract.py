@@ -27,9 +27,10 @@ from refund_service.gateways.answers import (
     Misconfigured,
     Unknown,
 )
+from refund_service.gateways.ask import LEAVES_ONCE
 from refund_service.gateways.protocol import Account, RefundCommand, RefundProbe, Response
 from refund_service.gateways.registry import gateway_named, gateway_names
-from refund_service.gateways.ask import LEAVES_ONCE
+from refund_service.gateways.stripe.words import DECLINES as STRIPE_DECLINES
 from refund_service.money import Money
 
 KEY = UUID("0b0e9d6e-8f5c-4c6b-9f55-3c5b4f6d7a10")
@@ -57,6 +58,8 @@ class Case:
     success: int = 200
     statuses: str = "status"
     """The member that holds the status."""
+    members: tuple[str, ...] = ("id", "amount", "currency", "payment", "reference", "status")
+    """What a refund is nothing without."""
     never_from: tuple[int, ...] = field(default=(404, 409, 500, 502, 503))
     """Statuses that are never a documented refusal, whatever the body says."""
 
@@ -98,7 +101,49 @@ def sandbox_case():
     )
 
 
-CASES = {"sandbox": sandbox_case()}
+def stripe_case():
+    plain = replace(COMMAND, payment_reference="pi_1")
+    refund = {
+        "id": "re_1",
+        "object": "refund",
+        "status": "succeeded",
+        "payment_intent": "pi_1",
+        "charge": "ch_1",
+        "amount": 1250,
+        "currency": "eur",
+        "created": 1_772_366_400,
+        "metadata": {"refund_attempt": str(KEY)},
+        "failure_reason": None,
+        "balance_transaction": "txn_1",
+    }
+
+    def error(code, **more):
+        return {"error": {"type": "invalid_request_error", "code": code, "message": "as documented", **more}}
+
+    over = "Refund amount (€20.00) is greater than unrefunded amount on charge (€12.50)"
+    return Case(
+        settings=[{}, {"stripe_account": "acct_1Connected"}],
+        credentials={"secret_key": "sk_test_very_secret", "webhook_secret": "whsec_very_secret"},
+        command=plain,
+        refund=refund,
+        listed={"object": "list", "data": [refund], "has_more": False},
+        empty={"object": "list", "data": [], "has_more": False},
+        declines=[(400, error(code), ours) for code, ours in STRIPE_DECLINES.items()]
+        + [
+            (404, error("resource_missing", param="payment_intent"), DeclineCode.PAYMENT_NOT_FOUND),
+            (400, error(None, param="amount", message=over), DeclineCode.AMOUNT_TOO_HIGH),
+        ],
+        misconfigured=[
+            (401, error("api_key_expired")),
+            (403, {}),
+            (400, error("parameter_unknown", param="amont")),
+        ],
+        members=("id", "amount", "currency", "status"),
+        never_from=(409, 500, 502, 503),
+    )
+
+
+CASES = {"sandbox": sandbox_case(), "stripe": stripe_case()}
 
 UGLY = {
     "nothing": b"",
@@ -303,7 +348,7 @@ def test_a_status_that_no_one_documented_is_unknown(name):  # hyperswitch#5232
 @every_adapter
 def test_a_success_that_lacks_a_member_or_has_one_of_another_type_is_unknown(name):
     case, adapter = CASES[name], adapter_of(name)
-    for member in ("id", "amount", "currency", "payment", "reference", "status"):
+    for member in case.members:
         without = {key: value for key, value in case.refund.items() if key != member}
         for told in (without, *({**case.refund, member: odd} for odd in (None, [], {}, True, 1.5, ""))):
             assert isinstance(adapter.read_refund(response(case.success, told), case.command), Unknown)
