@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final, TypeVar, assert_never, cast
 
-from refund_service.clock import utc_now
+from refund_service.clock import seconds, utc_now
 from refund_service.gateways.answers import (
     Accepted,
     Answer,
@@ -20,6 +21,7 @@ from refund_service.gateways.answers import (
     Finding,
     Found,
     Further,
+    GatewayRefund,
     Misconfigured,
     NotSent,
     PaymentReading,
@@ -81,14 +83,11 @@ async def look_up(
     sender: Sender, gateway: RefundGateway, account: Account, probe: RefundProbe, request: PreparedRequest
 ) -> Finding:
     """Look for the refund once; whatever is not a clear answer leaves it open."""
-    for _ in range(MOST_PAGES):
-        finding = await _read(sender, gateway, account, request, _look_up_reader(gateway, probe))
-        if not isinstance(finding, Further):
-            break
-        request, probe = _next(request, finding), replace(probe, found=finding.found)
-    else:
-        return CannotTell(f"more than {MOST_PAGES} pages")
 
+    def read(found: tuple[GatewayRefund, ...], reply: Response) -> Finding | Further:
+        return gateway.read_look_up(reply, replace(probe, found=found))
+
+    finding: Finding = await _read_on(sender, gateway, account, request, read)
     if isinstance(finding, Found):
         refund = finding.refund
         if (refund.payment_reference, refund.our_reference) != (probe.payment_reference, str(probe.key)):
@@ -96,24 +95,17 @@ async def look_up(
     return finding
 
 
-def _look_up_reader(gateway: RefundGateway, probe: RefundProbe) -> Callable[[Response], Finding | Further]:
-    return lambda reply: gateway.read_look_up(reply, probe)
-
-
 async def read_payment(
     sender: Sender, gateway: ReadsPayments, account: Account, reference: str
 ) -> PaymentReading:
     """The payment as the gateway has it."""
-    kind = _kind(gateway)
-    request = gateway.render_payment(reference, account)
-    for _ in range(MOST_PAGES):
-        reading = await _read(
-            sender, kind, account, request, lambda reply: gateway.read_payment(reply, reference)
-        )
-        if not isinstance(reading, Further):
-            return reading
-        request = _next(request, reading)
-    return CannotTell(f"more than {MOST_PAGES} pages")
+    return await _read_on(
+        sender,
+        _kind(gateway),
+        account,
+        gateway.render_payment(reference, account),
+        lambda _, reply: gateway.read_payment(reply, reference),
+    )
 
 
 async def list_refunds(
@@ -182,17 +174,42 @@ async def verify_delivery(
     return await _read(sender, _kind(gateway), account, verdict.request, gateway.read_verification)
 
 
+async def _read_on(
+    sender: Sender,
+    gateway: RefundGateway,
+    account: Account,
+    request: PreparedRequest,
+    read: Callable[[tuple[GatewayRefund, ...], Response], _T | Further],
+) -> _T | CannotTell:
+    """Ask, and go wherever the answer leads; all of it within the time of one call.
+
+    ``read`` gets what the earlier answers had found.
+    """
+    until = seconds() + gateway.traits(account.settings).time_limit.total_seconds()
+    found: tuple[GatewayRefund, ...] = ()
+    for _ in range(MOST_PAGES):
+        left = timedelta(seconds=until - seconds())
+        if left <= timedelta(0):
+            return CannotTell("no time is left for what follows")
+        told = await _read(sender, gateway, account, request, partial(read, found), within=left)
+        if not isinstance(told, Further):
+            return told
+        request, found = PreparedRequest("GET", told.path, request.headers, b""), told.found
+    return CannotTell(f"more than {MOST_PAGES} pages")
+
+
 async def _read(
     sender: Sender,
     gateway: RefundGateway,
     account: Account,
     request: PreparedRequest,
     read: Callable[[Response], _T],
+    *,
+    within: timedelta | None = None,
 ) -> _T | CannotTell:
     """Ask once; whatever is no readable answer leaves it open."""
-    reply = await sender.call(
-        gateway, account, request, time_limit=gateway.traits(account.settings).time_limit
-    )
+    limit = within or gateway.traits(account.settings).time_limit
+    reply = await sender.call(gateway, account, request, time_limit=limit)
     match reply:
         case Response():
             try:
@@ -205,10 +222,6 @@ async def _read(
             return CannotTell(seen)
         case _:
             assert_never(reply)
-
-
-def _next(request: PreparedRequest, further: Further) -> PreparedRequest:
-    return PreparedRequest("GET", further.path, request.headers, b"")
 
 
 def _kind(gateway: object) -> RefundGateway:
